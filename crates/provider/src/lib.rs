@@ -1,0 +1,65 @@
+//! Who delivers: one folder per provider, and the transport that they share.
+//!
+//! A provider turns a push's payload and a target into a request, and the answer into an [`Outcome`]: never into an error, a removal, a metric
+//! or an HTTP status. What follows from an outcome is the sender's business.
+//!
+//! [`Provider`] is what all threads share (credentials, the access token); [`Client`] is one sender thread's own: its connections, not `Send`.
+//!
+//! ```text
+//!   let slot = client.slot().await?;              waits for a free stream and a valid access token
+//!   let outcome = client.send(slot, &prepared, &target).await;
+//! ```
+
+mod config;
+pub mod fcm;
+mod transport;
+
+pub use config::{Config, TlsConfig};
+
+use std::any::Any;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bugle_model::{Outcome, Provider as ProviderName, TargetKind};
+use futures_util::future::LocalBoxFuture;
+
+/// What all sender threads share of one app's provider.
+pub trait Provider: Send + Sync {
+    /// Which one it is.
+    fn name(&self) -> ProviderName;
+
+    /// A client for the calling thread, which must be inside a `tokio` `LocalSet` on a current-thread runtime. `threads` is how many share the connections.
+    fn client(self: Arc<Self>, threads: usize) -> Box<dyn Client>;
+
+    /// The most requests that may be open at once over all threads: connections × streams.
+    fn max_open(&self) -> usize;
+}
+
+/// One sender thread's connections to a provider.
+pub trait Client {
+    /// Renders what all targets of a push have in common. `body` is this provider's part of the push's body.
+    ///
+    /// An error means that the ledger holds a payload that this version refuses; it counts as scope payload.
+    fn prepare(&self, body: &serde_json::value::RawValue) -> Result<Prepared, bugle_model::Invalid>;
+
+    /// Waits until a request may start at once: a connection stands, a stream is free, an access token is there.
+    ///
+    /// `Err` is the outcome of the target that wanted to start (no connection to be had, token exchange refused). Cancel-safe.
+    fn slot(&self) -> LocalBoxFuture<'_, Result<Slot, Outcome>>;
+
+    /// Sends one target over a slot. Resolves with its outcome, at the latest after the request's time-out. Dropping the future resets the stream.
+    fn send(&self, slot: Slot, push: &Prepared, target: &TargetKind) -> LocalBoxFuture<'static, Outcome>;
+
+    /// Requests that may be open at once right now: what the peers' settings allow over all of this client's connections.
+    fn capacity(&self) -> usize;
+
+    /// Closes idle connections and those that become idle. No slot is granted afterwards.
+    fn close(&self);
+}
+
+/// A push rendered for a provider, with a hole for the target. Cheap to clone; its content is the provider's own.
+#[derive(Clone)]
+pub struct Prepared(pub(crate) Rc<dyn Any>);
+
+/// The right to start one request now. Dropping it unused gives it back.
+pub struct Slot(pub(crate) Box<dyn Any>);

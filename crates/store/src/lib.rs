@@ -1,0 +1,38 @@
+//! The registry and the ledger: what bugle knows of devices, and what it was asked for.
+//!
+//! Two role traits say what may be asked, in domain words: [`Registry`] (devices, subscriptions, what is gone) and [`Ledger`]
+//! (pushes, legs, pages, holds). [`Store`] is both. Backends implement them with SQL of their own ([`sqlite`]); `docs/decisions/0001-ledger.md`
+//! gives the tables, the statements and what each of them walks.
+//!
+//! Invariants that every backend keeps:
+//!
+//! - a call that has returned `Ok` is durable; a call that has returned an error has changed nothing;
+//! - (app, id) and (app, provider, token) are unique; a [`bugle_model::DeviceKey`] is never used twice;
+//! - `targeted = ended + waiting` for every leg at every moment, and a push ends when its last leg has ended;
+//! - a report under an epoch that has moved on changes nothing;
+//! - new pages are handed over ([`Handover`]) after they are durable, by whoever made them durable, never by a caller's future.
+
+mod config;
+mod error;
+mod ledger;
+mod registry;
+pub mod sqlite;
+
+pub use config::Config;
+pub use error::{Error, Result};
+pub use ledger::{Expansion, Ledger, OpenLeg, Range, Swept, Walk};
+pub use registry::{Registered, Registry};
+
+use bugle_model::PageRef;
+
+/// Everything a store can be asked.
+pub trait Store: Registry + Ledger {}
+impl<T: Registry + Ledger> Store for T {}
+
+/// Who wants to hear of work, called after it has become durable. Calls must not block.
+pub trait Handover: Send + Sync {
+    /// These pages wait. Hints: whoever takes them asks the ledger.
+    fn pages(&self, pages: Vec<PageRef>);
+    /// There may be legs to expand: a push was accepted, or a leg's window has room again.
+    fn legs(&self);
+}
