@@ -29,6 +29,7 @@ mod hold;
 mod id;
 mod outcome;
 mod page;
+mod period;
 mod push;
 mod route;
 mod time;
@@ -48,6 +49,7 @@ pub use page::{
     Dead, Flow, Lane, LeftOver, MAX_WAIT, Next, PageId, PageRef, Progress, Report, Skip, Taken, Target, TargetKind,
     Verdict,
 };
+pub use period::Period;
 pub use push::{Accepted, MAX_INLINE, MAX_PAGE, NewPush, Recipient};
 pub use route::{Platform, Provider, Route};
 pub use time::{Clock, SystemClock, Timestamp};

@@ -12,9 +12,10 @@
 
 mod config;
 pub mod fcm;
+mod metrics;
 mod transport;
 
-pub use config::{Config, TlsConfig};
+pub use config::{Config, ConfigError, TlsConfig};
 
 use std::any::Any;
 use std::rc::Rc;

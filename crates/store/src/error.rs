@@ -1,7 +1,7 @@
 //! What can go wrong in a store, by what the caller can do about it.
 
 /// A boxed cause.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A store's failure. Nothing was changed.
 #[derive(Debug, thiserror::Error)]

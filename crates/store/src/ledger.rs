@@ -95,6 +95,9 @@ pub trait Ledger: Send + Sync {
     /// Legs that are due, run, and have audience left, oldest push first; those on hold too.
     async fn open_legs(&self, now: Timestamp, limit: u32) -> Result<Vec<OpenLeg>>;
 
+    /// Targets in unsettled pages, left-overs too, by app and route, over all legs that have not ended (closed ones as well): what fills the windows.
+    async fn outstanding(&self) -> Result<Vec<(AppId, Route, u64)>>;
+
     /// Reads on in a leg's audience for at most `targets` devices, cut into pages of at most 1 000. Writes nothing. `None` = the leg is no longer open.
     async fn walk(&self, push: PushKey, route: Route, targets: u32) -> Result<Option<Walk>>;
 

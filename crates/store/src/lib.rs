@@ -15,6 +15,7 @@
 mod config;
 mod error;
 mod ledger;
+pub mod metrics;
 mod registry;
 pub mod sqlite;
 

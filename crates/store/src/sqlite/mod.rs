@@ -1,1 +1,84 @@
-//! to be written
+//! The store in one SQLite file, for one process.
+//!
+//! # Threads
+//!
+//! | thread | connection | does |
+//! |---|---|---|
+//! | `bugle-writer` | the only one that writes | groups of jobs, one transaction each ([`writer`]) |
+//! | `bugle-reader-N` | read-only | one job per read transaction ([`readers`]) |
+//! | `bugle-checkpoint` | its own | carries the write-ahead log into the database ([`checkpoint`]) |
+//!
+//! Asynchronous callers reach them through bounded queues ([`inbox`]). The data directory is under an exclusive lock ([`lock`]),
+//! so what one process remembers (leases, app numbers) is the truth.
+
+mod apps;
+mod checkpoint;
+mod connections;
+mod devices;
+mod failure;
+mod files;
+mod gone;
+mod inbox;
+mod lists;
+mod lock;
+mod migrate;
+mod readers;
+mod register;
+mod registry;
+mod rows;
+mod subscriptions;
+mod thread;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bugle_model::Clock;
+
+use self::apps::Apps;
+use self::checkpoint::Checkpointer;
+use self::connections::Connections;
+use self::lock::Lock;
+use self::readers::Readers;
+use self::writer::Writer;
+use crate::{Config, Handover, Result};
+
+/// The store. Dropping it finishes what was asked for, waits for its threads and gives the lock back.
+///
+/// Fields are dropped in this order: the writer's connection is closed last and leaves a database without a log.
+pub struct Store {
+    readers: Readers,
+    _checkpointer: Checkpointer,
+    writer: Writer,
+    apps: Apps,
+    clock: Arc<dyn Clock>,
+    _locks: Vec<Lock>,
+}
+
+/// Opens the database that the settings name, creating or migrating it where necessary, and starts its threads.
+///
+/// Fails with [`crate::Error::Setup`] in words for the person who starts bugle: the directory cannot be written to, another bugle
+/// has the lock, the database is of another program or of a newer version.
+pub fn open(config: &Config, data_dir: &Path, clock: Arc<dyn Clock>, handover: Arc<dyn Handover>) -> Result<Arc<Store>> {
+    let path = files::database(&config.url, data_dir)?;
+    files::create_dir(data_dir)?;
+    let mut locks = vec![Lock::take(&data_dir.join("lock"))?];
+    if path.parent() != Some(data_dir) {
+        // Two bugles with directories of their own must not meet in one database.
+        files::create_dir(path.parent().unwrap_or(Path::new("")))?;
+        locks.push(Lock::take(&path.with_added_extension("lock"))?);
+    }
+    files::create_file(&path)?;
+
+    let connections = Connections::open(&path, config)?;
+    let apps = Apps::load(&connections.writer)?;
+    let writer = Writer::start(connections.writer, handover)?;
+    Ok(Arc::new(Store {
+        readers: Readers::start(connections.readers)?,
+        _checkpointer: Checkpointer::start(connections.checkpointer, &path, writer.restart_flag())?,
+        writer,
+        apps,
+        clock,
+        _locks: locks,
+    }))
+}

@@ -1,0 +1,103 @@
+//! Walks the audiences of open legs and hands out pages.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bugle_model::{AppId, Clock, Route};
+use bugle_store::{Expansion, OpenLeg, Result, Store};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::share::rooms;
+use crate::{Config, metrics as names};
+
+/// So many legs are looked at in one round, oldest push first.
+const LEGS_PER_ROUND: u32 = 1_000;
+/// So many targets are walked at a stretch: one transaction stays small, and other legs get their turn.
+const STRETCH: u32 = 16_000;
+
+/// The loop that expands legs.
+pub struct Expander {
+    /// The registry and the ledger.
+    pub store: Arc<dyn Store>,
+    /// What is due.
+    pub clock: Arc<dyn Clock>,
+    /// The window.
+    pub config: Config,
+    /// Rung when there may be something to expand.
+    pub wake: Arc<Notify>,
+}
+
+impl Expander {
+    /// Runs until it is stopped. A store that fails is asked again, ever more slowly.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut failures = 0u32;
+        while !stop.is_cancelled() {
+            let pause = match self.round().await {
+                Ok(true) => {
+                    failures = 0;
+                    continue;
+                }
+                Ok(false) => {
+                    failures = 0;
+                    Duration::from_secs(1)
+                }
+                Err(error) => {
+                    failures += 1;
+                    metrics::counter!(names::FAILED_ROUNDS, "loop" => "expand").increment(1);
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "cannot expand pushes: the store failed"
+                    );
+                    Duration::from_millis(100) * 2u32.pow(failures.min(6))
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.wake.notified(), if failures == 0 => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Gives every open leg what it has room for, at most a stretch each. Says whether anything was handed out.
+    pub async fn round(&self) -> Result<bool> {
+        let now = self.clock.now();
+        let legs = self.store.open_legs(now, LEGS_PER_ROUND).await?;
+        if legs.is_empty() {
+            return Ok(false);
+        }
+        let held: Vec<(AppId, Route)> = self
+            .store
+            .holds()
+            .await?
+            .into_iter()
+            .filter(|hold| hold.reason.is_some())
+            .map(|hold| (hold.app, hold.route))
+            .collect();
+        let outstanding = self.store.outstanding().await?;
+        let is_held = |app: &AppId, route: Route| held.iter().any(|(a, r)| a == app && *r == route);
+        let mut moved = false;
+        for (leg, room) in legs.iter().zip(rooms(&self.config, &legs, &outstanding, is_held)) {
+            if room > 0 {
+                moved |= self.expand(leg, room.min(STRETCH)).await?;
+            }
+        }
+        Ok(moved)
+    }
+
+    async fn expand(&self, leg: &OpenLeg, targets: u32) -> Result<bool> {
+        let Some(walk) = self.store.walk(leg.push, leg.route, targets).await? else {
+            return Ok(false);
+        };
+        let handed: u64 = walk.ranges.iter().map(|range| u64::from(range.count)).sum();
+        match self.store.expand(walk, self.clock.now()).await? {
+            Expansion::Done => {
+                metrics::counter!(names::EXPANDED).increment(handed);
+                Ok(true)
+            }
+            // Another process was faster, or the push was called off: the next round reads it anew.
+            Expansion::Stale => Ok(false),
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! `[fcm]`
+
+use http::Uri;
+use serde::{Deserialize, Serialize};
+
+use crate::config::ConfigError;
+
+/// How FCM is reached. Times are milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The service account's JSON file. Empty = FCM is off.
+    pub credentials_file: String,
+    /// Where FCM is. `http://` means HTTP/2 with prior knowledge, for tests.
+    pub endpoint: String,
+    /// Connections of the whole process; each sender thread has at least one.
+    pub connections: usize,
+    /// Requests open at once on one connection. FCM may allow fewer.
+    pub streams: usize,
+    /// How long one request may take. FCM asks for at least 10 000.
+    pub request_timeout_ms: u64,
+    /// How long connecting may take, from DNS to the first HTTP/2 frame.
+    pub connect_timeout_ms: u64,
+    /// A PING goes out when requests are open and nothing was heard for so long.
+    pub ping_after_ms: u64,
+    /// A PING goes out when no request is open and nothing was heard for so long.
+    pub idle_ping_after_ms: u64,
+    /// A connection that does not answer a PING for so long is dead.
+    pub ping_timeout_ms: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            credentials_file: String::new(),
+            endpoint: "https://fcm.googleapis.com".into(),
+            connections: 4,
+            streams: 500,
+            request_timeout_ms: 10_000,
+            connect_timeout_ms: 5_000,
+            // Together less than a request may take: the requests of a dead connection then end as lost with it, which is one
+            // piece of evidence, and not as that many time-outs.
+            ping_after_ms: 4_000,
+            idle_ping_after_ms: 60_000,
+            ping_timeout_ms: 4_000,
+        }
+    }
+}
+
+impl Config {
+    /// Is FCM wanted at all?
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        !self.credentials_file.is_empty()
+    }
+
+    /// Checks every value that can be checked without opening a file.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.endpoint_uri()?;
+        within("fcm.connections", self.connections as u64, 1, 1_000)?;
+        within("fcm.streams", self.streams as u64, 1, 100_000)?;
+        within("fcm.request_timeout_ms", self.request_timeout_ms, 1, 600_000)?;
+        within("fcm.connect_timeout_ms", self.connect_timeout_ms, 1, 600_000)?;
+        within("fcm.ping_after_ms", self.ping_after_ms, 1, 86_400_000)?;
+        within("fcm.idle_ping_after_ms", self.idle_ping_after_ms, 1, 86_400_000)?;
+        within("fcm.ping_timeout_ms", self.ping_timeout_ms, 1, 600_000)
+    }
+
+    pub(crate) fn endpoint_uri(&self) -> Result<Uri, ConfigError> {
+        let problem = || ConfigError::new("fcm.endpoint", "expected https://host or http://host, with or without a port");
+        let uri: Uri = self.endpoint.parse().map_err(|_| problem())?;
+        let scheme = uri.scheme_str().unwrap_or_default();
+        if !matches!(scheme, "https" | "http") || uri.host().is_none_or(str::is_empty) || uri.query().is_some() {
+            return Err(problem());
+        }
+        Ok(uri)
+    }
+}
+
+fn within(key: &'static str, value: u64, least: u64, most: u64) -> Result<(), ConfigError> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError::new(key, format!("expected {least} to {most}, got {value}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid_and_off() {
+        let config = Config::default();
+        assert_eq!(config.validate(), Ok(()));
+        assert!(!config.is_on());
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_by_its_key() {
+        let wrong = |change: fn(&mut Config)| {
+            let mut config = Config::default();
+            change(&mut config);
+            config.validate().unwrap_err().key
+        };
+        assert_eq!(wrong(|c| c.endpoint = "fcm.googleapis.com".into()), "fcm.endpoint");
+        assert_eq!(wrong(|c| c.endpoint = "ftp://fcm.googleapis.com".into()), "fcm.endpoint");
+        assert_eq!(wrong(|c| c.endpoint = String::new()), "fcm.endpoint");
+        assert_eq!(wrong(|c| c.connections = 0), "fcm.connections");
+        assert_eq!(wrong(|c| c.streams = 0), "fcm.streams");
+        assert_eq!(wrong(|c| c.request_timeout_ms = 0), "fcm.request_timeout_ms");
+        assert_eq!(wrong(|c| c.ping_timeout_ms = 0), "fcm.ping_timeout_ms");
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused() {
+        let known: Result<Config, _> = serde_json::from_str(r#"{"streams": 7}"#);
+        assert_eq!(known.unwrap().streams, 7);
+        let unknown: Result<Config, _> = serde_json::from_str(r#"{"stream": 7}"#);
+        assert!(unknown.is_err());
+    }
+}

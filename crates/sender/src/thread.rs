@@ -1,0 +1,280 @@
+//! One sender thread: takes pages as it has room for them, and lets each be worked, reported and prolonged.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bugle_model::{AppId, Clock, Lane, Outcome, PageId, PageRef, Provider, Route, Taken, Target, TargetKind};
+use bugle_provider::Client;
+use bugle_queue::{Queue, Want};
+use bugle_store::Store;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::bodies::Bodies;
+use crate::gate::Gate;
+use crate::page::Page;
+use crate::routes::{RouteState, Routes};
+use crate::verdict::{Circumstances, Ending, judge};
+use crate::work::{Mode, Work};
+use crate::{Config, Providers, holds, tally::Tally};
+
+/// Bulk pages are taken while fewer targets than this wait in the thread: enough to keep every stream busy, few enough to stay fresh.
+const FEED_TARGETS: usize = 3_000;
+/// Pages of each lane in work at most, most of them waiting for their last answers.
+const PAGES: usize = 512;
+/// Urgent pages are taken in batches of so many.
+const URGENT_BATCH: usize = 64;
+/// Bulk pages are taken in batches of so many.
+const BULK_BATCH: usize = 4;
+
+/// What a sender thread works with.
+pub(crate) struct Thread {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) queue: Arc<dyn Queue>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) config: Config,
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) longest_request: Duration,
+    providers: Providers,
+    threads: usize,
+    clients: RefCell<HashMap<(AppId, Provider), Rc<dyn Client>>>,
+    pub(crate) gate: Gate,
+    pub(crate) bodies: Bodies,
+    pub(crate) pages: RefCell<HashMap<PageId, Rc<Page>>>,
+    pub(crate) tally: Tally,
+    /// Targets of pages in work that have not been started.
+    unstarted: Cell<usize>,
+    /// A page is finished and wants its last report.
+    pub(crate) reportable: Notify,
+    /// There is room for pages.
+    room: Notify,
+    /// Nothing new leaves.
+    pub(crate) stop: CancellationToken,
+    /// The grace period is over.
+    pub(crate) abort: CancellationToken,
+}
+
+/// What [`Thread::new`] needs.
+pub(crate) struct Parts {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) queue: Arc<dyn Queue>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) config: Config,
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) providers: Providers,
+    pub(crate) longest_request: Duration,
+    pub(crate) stop: CancellationToken,
+    pub(crate) abort: CancellationToken,
+}
+
+impl Thread {
+    pub(crate) fn new(parts: Parts) -> Rc<Self> {
+        let threads = parts.config.thread_count();
+        Rc::new(Self {
+            gate: Gate::new(parts.config.max_unsettled / threads),
+            threads,
+            store: parts.store,
+            queue: parts.queue,
+            clock: parts.clock,
+            config: parts.config,
+            routes: parts.routes,
+            longest_request: parts.longest_request,
+            providers: parts.providers,
+            clients: RefCell::default(),
+            bodies: Bodies::default(),
+            pages: RefCell::default(),
+            tally: Tally::default(),
+            unstarted: Cell::new(0),
+            reportable: Notify::new(),
+            room: Notify::new(),
+            stop: parts.stop,
+            abort: parts.abort,
+        })
+    }
+
+    /// Takes pages until the stop.
+    pub(crate) async fn take_pages(self: Rc<Self>) {
+        while !self.stop.is_cancelled() {
+            let room = self.room.notified();
+            let want = self.want();
+            if want.urgent + want.bulk == 0 {
+                tokio::select! {
+                    () = room => {}
+                    () = self.stop.cancelled() => return,
+                }
+                continue;
+            }
+            tokio::select! {
+                refs = self.queue.take(want) => self.lease(refs).await,
+                // What is wanted may have changed: bulk pages while only urgent ones were asked for.
+                () = room => {}
+                () = self.stop.cancelled() => return,
+            }
+        }
+    }
+
+    fn want(&self) -> Want {
+        let pages = self.pages.borrow();
+        let urgent = pages.values().filter(|page| page.lane == Lane::Urgent).count();
+        let bulk = pages.len() - urgent;
+        let feed = self.unstarted.get() < FEED_TARGETS && bulk < PAGES;
+        Want {
+            urgent: (PAGES - urgent.min(PAGES)).min(URGENT_BATCH),
+            bulk: if feed { BULK_BATCH } else { 0 },
+        }
+    }
+
+    async fn lease(self: &Rc<Self>, refs: Vec<PageRef>) {
+        let ids: Vec<PageId> = refs.iter().map(|page| page.id).collect();
+        let lease_until = Instant::now() + self.config.lease.get();
+        match self.store.take(&ids, self.config.lease.get()).await {
+            Ok(taken) => {
+                let idle: Vec<PageId> = ids
+                    .into_iter()
+                    .filter(|id| !taken.iter().any(|page| page.id == *id))
+                    .collect();
+                self.queue.done(&idle);
+                for page in taken {
+                    self.begin(page, lease_until, Mode::All);
+                }
+            }
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    pages = ids.len(),
+                    "cannot take pages: the store failed"
+                );
+                self.queue.done(&ids);
+                tokio::time::sleep(Duration::from_millis(250)).await;
+                self.queue.offer(refs);
+            }
+        }
+    }
+
+    /// Starts to work a page.
+    pub(crate) fn begin(self: &Rc<Self>, mut taken: Taken, lease_until: Instant, mode: Mode) {
+        let page = Rc::new(Page::new(&taken, lease_until));
+        self.pages.borrow_mut().insert(page.id, Rc::clone(&page));
+        let (targets, body) = (std::mem::take(&mut taken.targets), taken.body.take());
+        tokio::task::spawn_local(Work::new(Rc::clone(self), page, targets, body, mode).run());
+    }
+
+    /// A page wants its last report, or is lost.
+    pub(crate) fn finished(&self) {
+        self.reportable.notify_one();
+    }
+
+    /// A page is out of this thread's hands.
+    pub(crate) fn release(&self, id: PageId) {
+        if let Some(page) = self.pages.borrow_mut().remove(&id) {
+            self.gate.wrote(page.take_unwritten());
+        }
+        self.room.notify_one();
+    }
+
+    pub(crate) fn add_unstarted(&self, targets: usize) {
+        self.unstarted.set(self.unstarted.get() + targets);
+    }
+
+    pub(crate) fn remove_unstarted(&self, targets: usize) {
+        let before = self.unstarted.get();
+        let after = before.saturating_sub(targets);
+        self.unstarted.set(after);
+        if before >= FEED_TARGETS && after < FEED_TARGETS {
+            self.room.notify_one();
+        }
+    }
+
+    /// This thread's client of an app's provider, opened when it is first needed. `None` = the provider is not configured.
+    pub(crate) fn client(&self, app: &AppId, route: Route) -> Option<Rc<dyn Client>> {
+        let key = (app.clone(), route.provider?);
+        if let Some(client) = self.clients.borrow().get(&key) {
+            return Some(Rc::clone(client));
+        }
+        let client: Rc<dyn Client> = Arc::clone(self.providers.get(&key)?).client(self.threads).into();
+        self.clients.borrow_mut().insert(key, Rc::clone(&client));
+        Some(client)
+    }
+
+    /// Closes all connections.
+    pub(crate) fn close(&self) {
+        for client in self.clients.borrow().values() {
+            client.close();
+        }
+    }
+
+    /// A target's outcome: what follows for its route, and for itself.
+    pub(crate) fn answered(
+        self: &Rc<Self>,
+        page: &Page,
+        route: &RouteState,
+        target: &Target,
+        outcome: &Outcome,
+        started: Instant,
+        mode: Mode,
+    ) {
+        self.gate.answered();
+        self.tally.count(target.route, outcome.reason());
+        if let Outcome::Accepted { .. } = outcome {
+            route.accepted(Instant::now());
+            page.answer(target, outcome, Ending::Sent);
+        } else {
+            self.not_accepted(page, route, target, outcome, started);
+        }
+        if mode == Mode::Probe {
+            holds::probed(self, route, outcome);
+        }
+        if self.gate.pressed() {
+            self.reportable.notify_one();
+        }
+    }
+
+    fn not_accepted(
+        self: &Rc<Self>,
+        page: &Page,
+        route: &RouteState,
+        target: &Target,
+        outcome: &Outcome,
+        started: Instant,
+    ) {
+        let others_accepted = route.accepted_since(started);
+        let held = route.is_held();
+        if let Outcome::Throttle { after, whole: true } = outcome {
+            route.throttle(*after);
+        }
+        if let Some(reason) = route.failed(
+            outcome,
+            identity(target),
+            target.suspect || others_accepted,
+            self.clock.as_ref(),
+        ) {
+            holds::place(self, route, reason, outcome.reason());
+        }
+        let route_clock = route.clock(self.clock.as_ref());
+        let at = Circumstances {
+            now: self.clock.now(),
+            expires_at: page.expires_at,
+            route_clock,
+            started: route_clock.saturating_sub(i64::try_from(started.elapsed().as_millis()).unwrap_or(0)),
+            held,
+            others_accepted,
+            dice: rand::random(),
+        };
+        page.answer(target, outcome, judge(&self.config, target, outcome, &at));
+    }
+}
+
+/// Tells targets apart, without keeping their tokens.
+fn identity(target: &Target) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    match &target.kind {
+        TargetKind::Token(token) => token.hash(&mut hasher),
+        TargetKind::Topic(name) | TargetKind::Condition(name) => name.hash(&mut hasher),
+        TargetKind::Skip(_) => target.position.hash(&mut hasher),
+    }
+    hasher.finish()
+}

@@ -1,0 +1,411 @@
+//! Works through a page: starts its targets one after the other as streams become free, each as a task of its own, until the page ends or must be given back.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bugle_model::{Flow, Next, Outcome, Target, TargetKind, Timestamp};
+use bugle_provider::{Client, Prepared, Slot};
+
+use crate::bodies::Unprepared;
+use crate::page::Page;
+use crate::routes::RouteState;
+use crate::thread::Thread;
+
+/// A target that was read longer ago is read again before it leaves.
+const STALE: Duration = Duration::from_secs(2);
+/// Everybody waits so long for a throttle at most; for a longer one the page is given back.
+const SHORT_THROTTLE: Duration = Duration::from_secs(2);
+/// A request that the provider did not process goes again at once so often, then it waits its turn.
+const AT_ONCE: u32 = 8;
+
+/// What a page is worked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// All of it.
+    All,
+    /// One target, on a route that is on hold, to see whether it goes again.
+    Probe,
+}
+
+/// Why no more targets of a page are started.
+enum Stop {
+    /// All have been started.
+    Exhausted,
+    /// It waits until then.
+    Back(Timestamp),
+    /// The push no longer runs.
+    Ended(Flow),
+    /// Somebody else has it.
+    Lost,
+}
+
+/// What is to be done with the next target.
+enum Step {
+    Go(Slot, Rc<dyn Client>, Prepared),
+    /// Look again: something changed while waiting.
+    Again,
+    /// It is dealt with.
+    Done,
+    Stop(Stop),
+}
+
+/// One page's work.
+pub(crate) struct Work {
+    thread: Rc<Thread>,
+    page: Rc<Page>,
+    targets: VecDeque<Target>,
+    body: Option<Vec<u8>>,
+    read: Instant,
+    mode: Mode,
+    /// The route of the last target: pages of a leg have one.
+    route: Option<Arc<RouteState>>,
+}
+
+impl Work {
+    pub(crate) fn new(
+        thread: Rc<Thread>,
+        page: Rc<Page>,
+        targets: Vec<Target>,
+        body: Option<Vec<u8>>,
+        mode: Mode,
+    ) -> Self {
+        thread.add_unstarted(targets.len());
+        Self {
+            thread,
+            page,
+            targets: targets.into(),
+            body,
+            read: Instant::now(),
+            mode,
+            route: None,
+        }
+    }
+
+    /// Works the page to its end, or until it must be given back.
+    pub(crate) async fn run(mut self) {
+        let stop = self.start_all().await;
+        self.thread.remove_unstarted(self.targets.len());
+        self.wait_for_answers().await;
+        let next = match stop {
+            _ if self.page.in_flight() > 0 => Next::GiveBack(self.thread.clock.now()),
+            Stop::Exhausted => Next::Settle,
+            Stop::Back(due) => Next::GiveBack(due),
+            Stop::Ended(flow) => {
+                self.page.end_rest(self.targets.make_contiguous(), flow);
+                Next::Settle
+            }
+            Stop::Lost => return self.thread.finished(),
+        };
+        self.page.finish(next);
+        self.thread.finished();
+    }
+
+    async fn start_all(&mut self) -> Stop {
+        while let Some(target) = self.targets.pop_front() {
+            self.thread.remove_unstarted(1);
+            match self.step(&target).await {
+                Step::Go(slot, client, prepared) => {
+                    self.page.start(target.position);
+                    let route = self.route(&target);
+                    let delivery = Delivery {
+                        thread: Rc::clone(&self.thread),
+                        page: Rc::clone(&self.page),
+                        route,
+                        client,
+                        prepared,
+                        read: self.read,
+                        mode: self.mode,
+                    };
+                    tokio::task::spawn_local(delivery.run(target, slot));
+                    if self.mode == Mode::Probe {
+                        return self.after_probe();
+                    }
+                }
+                Step::Again => self.put_back(target),
+                Step::Done => {}
+                Step::Stop(stop) => {
+                    self.put_back(target);
+                    return stop;
+                }
+            }
+        }
+        Stop::Exhausted
+    }
+
+    fn after_probe(&self) -> Stop {
+        if self.targets.is_empty() {
+            Stop::Exhausted
+        } else {
+            Stop::Back(self.thread.clock.now())
+        }
+    }
+
+    fn put_back(&mut self, target: Target) {
+        self.thread.add_unstarted(1);
+        self.targets.push_front(target);
+    }
+
+    /// Waits until no request of the page is open, or the grace period of a stop is over.
+    async fn wait_for_answers(&self) {
+        while self.page.in_flight() > 0 {
+            let changed = self.page.changed.notified();
+            tokio::select! {
+                () = changed => {}
+                () = self.thread.abort.cancelled() => return,
+            }
+        }
+    }
+
+    async fn step(&mut self, target: &Target) -> Step {
+        if let Some(stop) = self.must_stop() {
+            return Step::Stop(stop);
+        }
+        if matches!(target.kind, TargetKind::Skip(_)) {
+            self.page.count(target, |counts| counts.skipped += 1);
+            return Step::Done;
+        }
+        let route = self.route(target);
+        if self.mode == Mode::All && route.is_held() {
+            return self.wait_elsewhere(target, self.thread.clock.now());
+        }
+        if let Some(wait) = route.throttled() {
+            return self.throttled(target, wait).await;
+        }
+        let Some(client) = self.thread.client(&self.page.app, target.route) else {
+            self.refuse(
+                target,
+                &route,
+                &Outcome::Credential {
+                    reason: "not configured",
+                    exchange_refused: false,
+                },
+            );
+            return Step::Done;
+        };
+        match self.prepare(target, client.as_ref()).await {
+            Ok(prepared) => self.slot(target, &route, client, prepared).await,
+            Err(Unprepared::Store(error)) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot read a push's body: the store failed"
+                );
+                Step::Stop(Stop::Back(self.thread.clock.now().plus(Duration::from_secs(1))))
+            }
+            Err(Unprepared::Invalid(problem)) => {
+                tracing::warn!(push.key = self.page.id.push.0, problem = %problem, "a push cannot be rendered");
+                self.refuse(target, &route, &Outcome::Payload { reason: "unrenderable" });
+                Step::Done
+            }
+        }
+    }
+
+    /// Must the page stop before its next target?
+    fn must_stop(&self) -> Option<Stop> {
+        if self.page.is_lost() {
+            return Some(Stop::Lost);
+        }
+        if self.thread.stop.is_cancelled() {
+            return Some(Stop::Back(self.thread.clock.now()));
+        }
+        let now = self.thread.clock.now();
+        match self.page.flow() {
+            Flow::Running if now >= self.page.expires_at => Some(Stop::Ended(Flow::Expired)),
+            Flow::Running => None,
+            Flow::Paused => Some(Stop::Back(now.plus(Duration::from_secs(1)))),
+            flow => Some(Stop::Ended(flow)),
+        }
+    }
+
+    fn route(&mut self, target: &Target) -> Arc<RouteState> {
+        match &self.route {
+            Some(state) if state.route == target.route => Arc::clone(state),
+            _ => {
+                let state = self.thread.routes.get(&self.page.app, target.route);
+                self.route = Some(Arc::clone(&state));
+                state
+            }
+        }
+    }
+
+    /// A page of one leg goes back as a whole; of the push's own row, which may have other routes, only this target is put off.
+    fn wait_elsewhere(&self, target: &Target, due: Timestamp) -> Step {
+        if self.page.id.leg.is_some() {
+            return Step::Stop(Stop::Back(due));
+        }
+        self.page.put_off(target, due);
+        Step::Done
+    }
+
+    async fn throttled(&self, target: &Target, wait: Duration) -> Step {
+        if wait > SHORT_THROTTLE || self.mode == Mode::Probe {
+            return self.wait_elsewhere(target, self.thread.clock.now().plus(wait));
+        }
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = self.page.changed.notified() => {}
+            () = self.thread.stop.cancelled() => {}
+        }
+        Step::Again
+    }
+
+    /// A target whose request cannot even be made ends as if it had been answered so.
+    fn refuse(&self, target: &Target, route: &RouteState, outcome: &Outcome) {
+        self.page.start(target.position);
+        self.thread
+            .answered(&self.page, route, target, outcome, Instant::now(), self.mode);
+    }
+
+    async fn prepare(&self, target: &Target, client: &dyn Client) -> Result<Prepared, Unprepared> {
+        let Some(provider) = target.route.provider else {
+            return Err(Unprepared::Invalid(bugle_model::Invalid::new(
+                "the target has no provider",
+            )));
+        };
+        self.thread
+            .bodies
+            .prepare(
+                self.thread.store.as_ref(),
+                self.page.id.push,
+                self.body.as_deref(),
+                provider,
+                client,
+            )
+            .await
+    }
+
+    async fn slot(&mut self, target: &Target, route: &RouteState, client: Rc<dyn Client>, prepared: Prepared) -> Step {
+        if !self.thread.gate.is_open() {
+            tokio::select! {
+                () = self.thread.gate.pass() => {}
+                () = self.page.changed.notified() => {}
+                () = self.thread.stop.cancelled() => {}
+            }
+            return Step::Again;
+        }
+        if self.page.lease_too_short(self.thread.longest_request) {
+            tokio::select! {
+                () = self.page.changed.notified() => {}
+                () = self.thread.stop.cancelled() => {}
+                () = tokio::time::sleep(Duration::from_millis(50)) => {}
+            }
+            return Step::Again;
+        }
+        let slot = tokio::select! {
+            biased;
+            slot = client.slot() => slot,
+            () = self.thread.stop.cancelled() => return Step::Again,
+        };
+        match slot {
+            Err(outcome) => {
+                self.page.start(target.position);
+                self.thread
+                    .answered(&self.page, route, target, &outcome, Instant::now(), self.mode);
+                Step::Done
+            }
+            Ok(slot) => self.check_again(route, slot, client, prepared, target).await,
+        }
+    }
+
+    /// The stream is there; waiting for it may have taken long.
+    async fn check_again(
+        &mut self,
+        route: &RouteState,
+        slot: Slot,
+        client: Rc<dyn Client>,
+        prepared: Prepared,
+        target: &Target,
+    ) -> Step {
+        let held = self.mode == Mode::All && (route.is_held() || route.throttled().is_some());
+        if held || !self.thread.gate.is_open() || self.must_stop().is_some() {
+            return Step::Again;
+        }
+        if self.read.elapsed() < STALE {
+            return Step::Go(slot, client, prepared);
+        }
+        // The slot is kept while the targets are read again: without it the next wait could make them stale once more, for ever.
+        match self.reread(target).await {
+            Err(()) => Step::Stop(Stop::Back(self.thread.clock.now().plus(Duration::from_secs(1)))),
+            Ok(true) => Step::Go(slot, client, prepared),
+            Ok(false) => Step::Done,
+        }
+    }
+
+    /// Reads this target and all after it once more. `true` = this one is as it was; otherwise what it is now stands at the head of the queue, or it is gone.
+    async fn reread(&mut self, target: &Target) -> Result<bool, ()> {
+        let fresh = self
+            .thread
+            .store
+            .reread(self.page.id, target.position - 1)
+            .await
+            .map_err(|error| {
+                tracing::warn!(error = &error as &dyn std::error::Error, "cannot read targets again");
+            })?;
+        let waiting: BTreeSet<i64> = self
+            .targets
+            .iter()
+            .map(|t| t.position)
+            .chain([target.position])
+            .collect();
+        let started = self.page.position();
+        let same = fresh.first() == Some(target);
+        // Only what still waited: other positions up to the highest that was started have been dealt with, here or by an earlier holder.
+        let fresh: Vec<Target> = fresh
+            .into_iter()
+            .filter(|t| waiting.contains(&t.position) || t.position > started)
+            .collect();
+        let found: BTreeSet<i64> = fresh.iter().map(|t| t.position).collect();
+        for gone in waiting.difference(&found) {
+            self.page.vanished(*gone);
+        }
+        let rest: VecDeque<Target> = fresh.into_iter().skip(usize::from(same)).collect();
+        self.thread.remove_unstarted(self.targets.len());
+        self.thread.add_unstarted(rest.len());
+        self.targets = rest;
+        self.read = Instant::now();
+        Ok(same)
+    }
+}
+
+/// One target's way to the provider and back.
+struct Delivery {
+    thread: Rc<Thread>,
+    page: Rc<Page>,
+    route: Arc<RouteState>,
+    client: Rc<dyn Client>,
+    prepared: Prepared,
+    read: Instant,
+    mode: Mode,
+}
+
+impl Delivery {
+    async fn run(self, target: Target, slot: Slot) {
+        let started = Instant::now();
+        let outcome = self.send(&target, slot).await;
+        self.thread
+            .answered(&self.page, &self.route, &target, &outcome, started, self.mode);
+    }
+
+    /// Sends, and once more at once what the provider surely did not process, as long as the page may go on.
+    async fn send(&self, target: &Target, mut slot: Slot) -> Outcome {
+        for _ in 0..AT_ONCE {
+            let outcome = self.client.send(slot, &self.prepared, &target.kind).await;
+            let on = self.page.flow() == Flow::Running
+                && !self.page.is_lost()
+                && !self.thread.stop.is_cancelled()
+                && !self.route.is_held();
+            if outcome != Outcome::Unprocessed || !on {
+                return outcome;
+            }
+            slot = match self.client.slot().await {
+                Ok(slot) => slot,
+                Err(outcome) => return outcome,
+            };
+            if self.read.elapsed() >= STALE || self.page.lease_too_short(self.thread.longest_request) {
+                return Outcome::Unprocessed;
+            }
+        }
+        Outcome::Unprocessed
+    }
+}

@@ -1,0 +1,47 @@
+//! The command line.
+
+mod demo;
+mod serve;
+mod sim;
+
+use clap::{Parser, Subcommand};
+
+/// A self-hosted push notification server.
+///
+/// Your backend registers device tokens, subscribes devices to channels and asks for pushes over an HTTP API; bugle stores, targets, queues durably and delivers through
+/// FCM, with an exact account of every push.
+///
+/// `bugle demo` shows it at work without an account at any provider.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Serve),
+    Demo(demo::Demo),
+    Sim(sim::Simulate),
+}
+
+impl Cli {
+    pub(crate) async fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Serve(serve) => serve.run().await,
+            Command::Demo(demo) => demo.run().await,
+            Command::Sim(sim) => sim.run().await,
+        }
+    }
+}
+
+/// Waits for SIGTERM or Ctrl-C.
+async fn until_stopped() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut term = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = term.recv() => Ok(()),
+        done = tokio::signal::ctrl_c() => done,
+    }
+}

@@ -1,0 +1,55 @@
+//! `bugle serve`
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use secrecy::ExposeSecret;
+
+use crate::config::Settings;
+use crate::lifecycle::Lifecycle;
+use crate::{telemetry, wiring};
+
+/// Run the server.
+///
+/// Without any configuration it keeps its data in ./bugle-data, listens on 127.0.0.1:8000 and prints an API key that it makes at the first start. To send, it needs a
+/// provider: set fcm.credentials_file to your Firebase project's service account file.
+///
+/// The database is migrated at start. SIGTERM or Ctrl-C stops gracefully: nothing new leaves, what is open ends within sender.grace; a second signal ends at once.
+///
+/// Every key of the configuration can be set in the environment instead: BUGLE__HTTP__LISTEN=0.0.0.0:8000 is http.listen. See config.example.toml for all of them.
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Serve {
+    /// The configuration, in TOML
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Serve {
+    pub(crate) async fn run(self) -> anyhow::Result<()> {
+        let settings = Settings::load(self.config.as_deref())?;
+        telemetry::log(&settings.log)?;
+        let metrics = telemetry::metrics()?;
+        let life = Lifecycle::default();
+        life.listen()?;
+        let started = wiring::start(&settings, &life, metrics).await?;
+        tracing::info!(address = %started.addr, data = %settings.data.dir.display(), "listening on http://{}", started.addr);
+        if settings.api.insecure {
+            tracing::warn!("api.insecure is on: whoever reaches the API may use it");
+        }
+        if !settings.fcm.is_on() {
+            tracing::warn!("no provider is configured: devices can be registered, pushes are refused; set fcm.credentials_file");
+        }
+        if let Some(key) = &started.new_key {
+            let mut out = std::io::stdout().lock();
+            writeln!(out, "API key (shown once, kept in {}): {}", settings.data.dir.join("api-key").display(), key.expose_secret())?;
+            out.flush()?;
+        }
+        life.stop.cancelled().await;
+        tracing::info!("stopping: nothing new leaves, open requests end");
+        started.ended(&life).await?;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}

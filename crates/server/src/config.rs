@@ -1,0 +1,150 @@
+//! The whole configuration: every crate's section, put together and loaded.
+//!
+//! Order: the defaults in the code, then one TOML file, then environment variables `BUGLE__SECTION__KEY`. Unknown keys and wrong values stop the start with a
+//! message that names the key. Lists can only be written in the file, but for `BUGLE__API__KEYS`, which is split at commas.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+
+/// All sections.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Settings {
+    pub(crate) http: Http,
+    pub(crate) api: bugle_api::Config,
+    pub(crate) data: Data,
+    pub(crate) store: bugle_store::Config,
+    pub(crate) fcm: bugle_provider::fcm::Config,
+    pub(crate) tls: bugle_provider::TlsConfig,
+    pub(crate) push: bugle_service::PushConfig,
+    pub(crate) limits: bugle_service::Limits,
+    pub(crate) fanout: bugle_fanout::Config,
+    pub(crate) queue: bugle_queue::Config,
+    pub(crate) sender: bugle_sender::Config,
+    pub(crate) history: bugle_fanout::HistoryConfig,
+    pub(crate) log: Log,
+    /// Reserved: several apps in one installation.
+    #[serde(skip_serializing)]
+    pub(crate) apps: toml::Table,
+}
+
+/// The section `[http]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Http {
+    /// Where the API listens.
+    pub(crate) listen: SocketAddr,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8000)) }
+    }
+}
+
+/// The section `[data]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Data {
+    /// Where bugle keeps its files.
+    pub(crate) dir: PathBuf,
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Self { dir: PathBuf::from("bugle-data") }
+    }
+}
+
+/// The section `[log]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Log {
+    /// `error`, `warn`, `info`, `debug` or `trace`, also by crate: `info,bugle_sender=debug`.
+    pub(crate) level: String,
+    /// How a line looks.
+    pub(crate) format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Text }
+    }
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines: one object a line.
+    Json,
+}
+
+impl Settings {
+    /// Loads and checks.
+    pub(crate) fn load(file: Option<&Path>) -> anyhow::Result<Self> {
+        let mut builder = config::Config::builder();
+        if let Some(path) = file {
+            if !path.is_file() {
+                bail!("cannot read the configuration {}: there is no such file", path.display());
+            }
+            builder = builder.add_source(config::File::from(path).format(config::FileFormat::Toml));
+        }
+        // `list_separator` needs `try_parsing`, which would turn an environment value 0123 into 123: keys are split by hand below.
+        let environment = config::Environment::with_prefix("BUGLE").prefix_separator("__").separator("__").source(Some(environment()?));
+        let read = builder.add_source(environment).build();
+        let whence = file.map_or_else(|| "the environment".to_owned(), |path| format!("{} or the environment", path.display()));
+        let settings: Self = read.and_then(config::Config::try_deserialize).with_context(|| format!("the configuration in {whence} is wrong"))?;
+        settings.validate().with_context(|| format!("the configuration in {whence} is wrong"))?;
+        Ok(settings)
+    }
+
+    /// Checks all sections, and what concerns several of them.
+    pub(crate) fn validate(&self) -> anyhow::Result<()> {
+        let checks = [
+            self.api.validate(),
+            self.store.validate(),
+            self.fcm.validate(),
+            self.tls.validate(),
+            self.push.validate(),
+            self.limits.validate(),
+            self.fanout.validate(),
+            self.queue.validate(),
+            self.sender.validate(),
+            self.history.validate(),
+        ];
+        for check in checks {
+            check.map_err(anyhow::Error::msg)?;
+        }
+        if let Some(name) = self.apps.keys().next() {
+            bail!("apps.{name}: several apps are not available yet; the top-level sections are the app `default`");
+        }
+        if self.sender.grace.get() <= self.fcm.request_timeout.get() {
+            bail!("sender.grace: expected more than fcm.request_timeout ({}), got {}", self.fcm.request_timeout, self.sender.grace);
+        }
+        if self.sender.lease.get() <= self.fcm.request_timeout.get() * 2 {
+            bail!("sender.lease: expected more than twice fcm.request_timeout ({}), got {}", self.fcm.request_timeout, self.sender.lease);
+        }
+        Ok(())
+    }
+}
+
+/// The variables of the environment that begin with `BUGLE__`.
+fn environment() -> anyhow::Result<config::Map<String, String>> {
+    let mut found = config::Map::new();
+    for (name, value) in std::env::vars_os() {
+        let Some(name) = name.to_str().filter(|name| name.starts_with("BUGLE__")).map(str::to_owned) else { continue };
+        let Some(value) = value.to_str() else { bail!("{name}: expected text in UTF-8") };
+        found.insert(name, value.to_owned());
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

@@ -1,0 +1,143 @@
+//! From the configuration to running parts. The only place that names concrete backends.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use bugle_fanout::expand::Expander;
+use bugle_fanout::refill::Refiller;
+use bugle_fanout::sweep::Sweeper;
+use bugle_model::{AppId, Clock, PageRef, Provider as ProviderName, SystemClock};
+use bugle_provider::Provider;
+use bugle_provider::fcm::Fcm;
+use bugle_queue::Queue;
+use bugle_queue::memory::Memory;
+use bugle_sender::{Providers, Senders};
+use bugle_service::Service;
+use bugle_store::{Handover, Store, sqlite};
+use metrics_exporter_prometheus::PrometheusHandle;
+use secrecy::SecretString;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Settings;
+use crate::key;
+use crate::lifecycle::Lifecycle;
+
+/// What a started server tells.
+pub(crate) struct Started {
+    /// Where it listens.
+    pub(crate) addr: SocketAddr,
+    /// The API key that was made just now, if one was.
+    pub(crate) new_key: Option<SecretString>,
+    senders: Vec<std::thread::JoinHandle<()>>,
+}
+
+/// Tells the queue and the fan-out of work that has become durable.
+struct Bell {
+    queue: Arc<dyn Queue>,
+    legs: Arc<Notify>,
+}
+
+impl Handover for Bell {
+    fn pages(&self, pages: Vec<PageRef>) {
+        self.queue.offer(pages);
+    }
+
+    fn legs(&self) {
+        self.legs.notify_one();
+    }
+}
+
+/// Starts everything. It runs until the lifecycle's stop.
+pub(crate) async fn start(settings: &Settings, life: &Lifecycle, metrics: PrometheusHandle) -> anyhow::Result<Started> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let providers = providers(settings, &clock)?;
+    let queue: Arc<dyn Queue> = Arc::new(Memory::new(&settings.queue, Arc::clone(&clock)));
+    let legs = Arc::new(Notify::new());
+    let bell = Arc::new(Bell { queue: Arc::clone(&queue), legs: Arc::clone(&legs) });
+    let store: Arc<dyn Store> = sqlite::open(&settings.store, &settings.data.dir, Arc::clone(&clock), bell)?;
+    let (keys, new_key) = keys(settings)?;
+    let listener = TcpListener::bind(settings.http.listen).await.with_context(|| format!("http.listen: cannot listen on {}", settings.http.listen))?;
+    let addr = listener.local_addr().context("http.listen: no address")?;
+
+    fan_out(settings, life, &clock, &store, &queue, legs);
+    let senders = Senders {
+        store: Arc::clone(&store),
+        queue,
+        clock: Arc::clone(&clock),
+        config: settings.sender.clone(),
+        providers: Arc::clone(&providers),
+        longest_request: settings.fcm.request_timeout.get(),
+    };
+    let senders = senders.start(&life.stop, &life.abort).context("cannot start the sender threads")?;
+    let service = Service::new(store, clock, settings.push.clone(), settings.limits.clone(), providers.keys().cloned());
+    serve_api(settings, life, Arc::new(service), keys, metrics, listener);
+    Ok(Started { addr, new_key, senders })
+}
+
+impl Started {
+    /// Waits until everything has ended, after a stop.
+    pub(crate) async fn ended(self, life: &Lifecycle) -> anyhow::Result<()> {
+        let senders = tokio::task::spawn_blocking(move || self.senders.into_iter().all(|thread| thread.join().is_ok()));
+        let senders = tokio::select! {
+            ended = senders => ended.unwrap_or(false),
+            () = life.abort.cancelled() => true,
+        };
+        life.ended().await?;
+        if !senders {
+            anyhow::bail!("a sender thread failed; see the log");
+        }
+        Ok(())
+    }
+}
+
+fn providers(settings: &Settings, clock: &Arc<dyn Clock>) -> anyhow::Result<Providers> {
+    let mut providers: HashMap<(AppId, ProviderName), Arc<dyn Provider>> = HashMap::new();
+    if settings.fcm.is_on() {
+        let fcm = Fcm::open(&settings.fcm, &settings.tls, Arc::clone(clock))?;
+        providers.insert((AppId::default_app(), ProviderName::Fcm), fcm);
+    }
+    Ok(Arc::new(providers))
+}
+
+fn keys(settings: &Settings) -> anyhow::Result<(bugle_api::Keys, Option<SecretString>)> {
+    let app = AppId::default_app();
+    if settings.api.insecure || !settings.api.keys.is_empty() {
+        return Ok((bugle_api::Keys::new(settings.api.keys.iter().map(|key| (key.clone(), app.clone()))), None));
+    }
+    let key = key::load_or_make(&settings.data.dir)?;
+    Ok((bugle_api::Keys::new([(key.secret.clone(), app)]), key.new.then_some(key.secret)))
+}
+
+fn fan_out(settings: &Settings, life: &Lifecycle, clock: &Arc<dyn Clock>, store: &Arc<dyn Store>, queue: &Arc<dyn Queue>, legs: Arc<Notify>) {
+    let expander = Expander { store: Arc::clone(store), clock: Arc::clone(clock), config: settings.fanout.clone(), wake: legs };
+    let refiller = Refiller { store: Arc::clone(store), queue: Arc::clone(queue), clock: Arc::clone(clock), every: settings.fanout.refill.get() };
+    let sweeper = Sweeper { store: Arc::clone(store), clock: Arc::clone(clock), config: settings.fanout.clone(), history: settings.history.clone() };
+    life.spawn("expand", expander.run(life.stop.clone()));
+    life.spawn("refill", refiller.run(life.stop.clone()));
+    life.spawn("sweep", sweeper.run(life.stop.clone()));
+}
+
+/// Serves the API; requests that were read are finished after the stop.
+fn serve_api(settings: &Settings, life: &Lifecycle, service: Arc<Service>, keys: bugle_api::Keys, metrics: PrometheusHandle, listener: TcpListener) {
+    let requests = TaskTracker::new();
+    let router = bugle_api::router(service, keys, settings.api.clone(), requests.clone(), Arc::new(move || metrics.render()));
+    let stop = life.stop.clone();
+    life.spawn("api", async move {
+        let served = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+        tokio::select! {
+            served = served => {
+                if let Err(error) = served {
+                    tracing::error!(error = &error as &dyn std::error::Error, "the API's listener failed");
+                }
+            }
+            // Connections that keep quiet do not hold up the stop; requests that were read do.
+            () = async { stop.cancelled().await; tokio::time::sleep(std::time::Duration::from_secs(2)).await } => {}
+        }
+        requests.close();
+        requests.wait().await;
+    });
+}

@@ -1,0 +1,188 @@
+//! What all connections share, and the way from a request to its plan.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, HOST};
+use http::request::Parts;
+use http::{Method, StatusCode};
+
+use crate::config::Config;
+use crate::error::Result;
+use crate::fault::Outcome;
+use crate::identity::{Identity, fill};
+use crate::messages::{Accepted, Messages};
+use crate::oauth::{BearerCache, OAuth};
+use crate::reply::{Plan, Reply};
+use crate::settings::Settings;
+use crate::stats::{Counters, Stats};
+use crate::tally::{Tally, Ticket};
+use crate::{control, fcm};
+
+/// The state of one simulator.
+pub(crate) struct Shared {
+    pub(crate) ca_pem: String,
+    pub(crate) counters: Counters,
+    pub(crate) tally: Tally,
+    pub(crate) messages: Messages,
+    pub(crate) oauth: OAuth,
+    settings: RwLock<Arc<Settings>>,
+    /// The first half of every message id: another for each start, so that ids stay unique over a restart.
+    run: u64,
+    names: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn new(config: &Config, identity: Identity) -> Self {
+        let mut run = [0; 8];
+        fill(&mut run);
+        Self {
+            ca_pem: identity.ca_pem,
+            counters: Counters::default(),
+            tally: Tally::new(),
+            messages: Messages::new(config.keep_messages),
+            oauth: OAuth::new(identity.account, config.access_token_bytes),
+            settings: RwLock::new(Arc::new(config.settings.clone())),
+            run: u64::from_be_bytes(run),
+            names: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts settings in force, made of the present ones; nobody else changes them in between.
+    pub(crate) fn change(&self, make: impl FnOnce(&Settings) -> Result<Settings>) -> Result<Settings> {
+        let mut settings = self.settings.write().unwrap_or_else(PoisonError::into_inner);
+        let changed = make(&settings)?;
+        *settings = Arc::new(changed.clone());
+        Ok(changed)
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.counters.stats(&self.tally.sums())
+    }
+
+    pub(crate) fn reset(&self) {
+        self.tally.reset();
+        self.counters.reset();
+        self.messages.reset();
+    }
+
+    /// The name of a message, unique unless it was only to be checked.
+    pub(crate) fn message_name(&self, validate_only: bool) -> String {
+        let project = &self.oauth.account().project;
+        if validate_only {
+            return format!("projects/{project}/messages/fake_message_id");
+        }
+        let number = self.names.fetch_add(1, Ordering::Relaxed);
+        format!("projects/{project}/messages/0:{number}%{:016x}", self.run)
+    }
+
+    /// What to do with a request. `body` is none where it was longer than is read.
+    pub(crate) fn plan(self: &Arc<Self>, lane: &Lane, head: &Parts, body: Option<Bytes>, cut: bool) -> Plan {
+        let settings = self.settings();
+        let path = head.uri.path();
+        if is_message(path) {
+            let authorization = head.headers.get(AUTHORIZATION);
+            let send = fcm::Send {
+                method: &head.method,
+                path,
+                authorization,
+                body,
+                cut,
+            };
+            return fcm::send(self, &settings, &lane.bearers, &send);
+        }
+        let Some(body) = body else {
+            return Reply::text(StatusCode::PAYLOAD_TOO_LARGE, "too large\n").into();
+        };
+        if path == "/token" && head.method == Method::POST {
+            return self
+                .oauth
+                .exchange(&body, &origin(head, lane.tls), &settings, &self.counters)
+                .into();
+        }
+        match path.strip_prefix("/sim") {
+            Some(rest) => control::answer(self, &head.method, rest, head.uri.query(), &body).into(),
+            None => fcm::no_such_path().into(),
+        }
+    }
+}
+
+/// What the requests of one connection share.
+#[derive(Default)]
+pub(crate) struct Lane {
+    pub(crate) tls: bool,
+    /// The connection is to be cut.
+    pub(crate) cut: AtomicBool,
+    pub(crate) bearers: BearerCache,
+}
+
+/// Whether a path is meant for FCM, and so counted as a message.
+pub(crate) fn is_message(path: &str) -> bool {
+    path.starts_with("/v1/")
+}
+
+/// The URL, without a path, under which the client believes to have reached us.
+fn origin(head: &Parts, tls: bool) -> String {
+    let host = head.headers.get(HOST).and_then(|host| host.to_str().ok());
+    let authority = head
+        .uri
+        .authority()
+        .map(http::uri::Authority::as_str)
+        .or(host)
+        .unwrap_or_default();
+    format!("{}://{authority}", if tls { "https" } else { "http" })
+}
+
+/// A message that was decided about and is not yet answered. Dropped, it is tallied as lost.
+pub(crate) struct Pending {
+    shared: Arc<Shared>,
+    ticket: Option<Ticket>,
+    outcome: Option<Outcome>,
+    accepted: Option<Accepted>,
+}
+
+impl Pending {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        ticket: Option<Ticket>,
+        outcome: Outcome,
+        accepted: Option<Accepted>,
+    ) -> Self {
+        Self {
+            shared,
+            ticket,
+            outcome: Some(outcome),
+            accepted,
+        }
+    }
+
+    /// The verdict was carried out: the answer was handed to the stream, the cut is made, the silence has begun.
+    pub(crate) fn settle(mut self) {
+        if let Some(outcome) = self.outcome.take() {
+            self.tally(outcome);
+        }
+        if let Some(accepted) = self.accepted.take() {
+            self.shared.messages.push(accepted);
+        }
+    }
+
+    fn tally(&self, outcome: Outcome) {
+        self.shared.counters.outcome(outcome);
+        if let Some(ticket) = self.ticket {
+            self.shared.tally.settle(ticket, outcome);
+        }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if self.outcome.is_some() {
+            self.tally(Outcome::Lost);
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The connections to one database file, and how they are set.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::checkpoint::RESTART_ABOVE;
+use super::migrate::migrate;
+use crate::config::{Config, Synchronous};
+use crate::{Error, Result};
+
+/// How long a connection waits for another program that has locked the database.
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Statements that a connection keeps prepared.
+const STATEMENTS: usize = 256;
+
+/// One connection per thread, all to a database in today's form.
+pub(super) struct Connections {
+    pub(super) writer: Connection,
+    pub(super) readers: Vec<Connection>,
+    pub(super) checkpointer: Connection,
+}
+
+impl Connections {
+    /// Opens and migrates the file, or says in words why it cannot be used.
+    pub(super) fn open(path: &Path, config: &Config) -> Result<Self> {
+        Self::connect(path, config).map_err(|error| not_usable(path, error))
+    }
+
+    fn connect(path: &Path, config: &Config) -> Result<Self> {
+        let mut writer = connect(path, config, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        keep_log(&writer, path)?;
+        migrate(&mut writer, path)?;
+        let readers = (0..config.readers.max(1)).map(|_| connect(path, config, OpenFlags::SQLITE_OPEN_READ_ONLY));
+        Ok(Self {
+            writer,
+            readers: readers.collect::<Result<_>>()?,
+            checkpointer: connect(path, config, OpenFlags::SQLITE_OPEN_READ_WRITE)?,
+        })
+    }
+}
+
+fn connect(path: &Path, config: &Config, mode: OpenFlags) -> Result<Connection> {
+    // Each connection stays on its thread, so SQLite's own mutexes are not needed.
+    let conn = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    conn.busy_timeout(BUSY_TIMEOUT)?;
+    conn.set_prepared_statement_cache_capacity(STATEMENTS);
+    let synchronous = match config.synchronous {
+        Synchronous::Full => "FULL",
+        Synchronous::Normal => "NORMAL",
+    };
+    conn.pragma_update(None, "synchronous", synchronous)?;
+    conn.pragma_update(None, "cache_size", -i64::from(config.cache_mib.max(1)) * 1_024)?;
+    conn.pragma_update(None, "temp_store", "MEMORY")?;
+    conn.pragma_update(None, "foreign_keys", false)?;
+    conn.pragma_update(None, "wal_autocheckpoint", 0)?;
+    Ok(conn)
+}
+
+fn keep_log(conn: &Connection, path: &Path) -> Result<()> {
+    let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    if !mode.eq_ignore_ascii_case("wal") {
+        return Err(Error::Setup(format!(
+            "{} cannot have a write-ahead log (journal mode {mode}): put it on a local file system",
+            path.display()
+        )));
+    }
+    conn.pragma_update(None, "journal_size_limit", i64::try_from(RESTART_ABOVE).unwrap_or(i64::MAX))?;
+    Ok(())
+}
+
+/// What to tell somebody whose file SQLite cannot use.
+fn not_usable(path: &Path, error: Error) -> Error {
+    match error {
+        Error::Setup(text) => Error::Setup(text),
+        Error::Corrupt { detail, .. } => Error::Setup(format!(
+            "{} is damaged or no database of bugle ({detail}): put a backup back, or set [store] url to another file",
+            path.display()
+        )),
+        Error::Unavailable(cause) => Error::Setup(format!("cannot open the database {}: {cause}", path.display())),
+    }
+}

@@ -1,0 +1,167 @@
+//! Reads on in a leg's audience, and writes down what was read as pages.
+
+use bugle_model::{DeviceKey, Flow, PageId, PageRef, PushKey, Route, Timestamp};
+use rusqlite::{Connection, OptionalExtension};
+
+use super::audience::{self, Audience};
+use super::pages::{self, NewPage};
+use super::rows::{Push, route};
+use super::settle::Books;
+use super::{Context, MAX_STEP};
+use crate::ledger::{Expansion, OpenLeg, Range, Walk};
+use crate::sqlite::writer::Tx;
+use crate::Result;
+
+/// Devices of a range at most.
+const MAX_RANGE: u32 = 1_000;
+
+pub(super) fn open_legs(conn: &Connection, cx: &Context, now: Timestamp, limit: u32) -> Result<Vec<OpenLeg>> {
+    let mut statement = conn.prepare_cached(
+        "SELECT l.push, l.route, p.app, l.outstanding FROM legs l CROSS JOIN pushes p ON p.key = l.push
+          WHERE l.closed = 0 AND l.due <= ?1 AND p.expires_at > ?1 AND p.state = 'running'
+          ORDER BY l.due, l.push, l.route LIMIT ?2",
+    )?;
+    let mut rows = statement.query((now.0, limit))?;
+    let mut legs = Vec::new();
+    while let Some(row) = rows.next()? {
+        legs.push(OpenLeg {
+            push: PushKey(row.get(0)?),
+            route: route(row.get(1)?)?,
+            app: cx.apps.name(conn, row.get(2)?)?,
+            outstanding: row.get(3)?,
+        });
+    }
+    Ok(legs)
+}
+
+pub(super) fn walk(
+    conn: &Connection,
+    key: PushKey,
+    route: Route,
+    targets: u32,
+    now: Timestamp,
+) -> Result<Option<Walk>> {
+    let leg: Option<(i64, Option<i64>)> = conn
+        .prepare_cached("SELECT cursor, bound FROM legs WHERE push = ? AND route = ? AND closed = 0")?
+        .query_row((key.0, route.code()), |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let (Some((cursor, bound)), Some(push)) = (leg, Push::read(conn, key)?) else {
+        return Ok(None);
+    };
+    if push.flow(false, now) != Flow::Running {
+        return Ok(None);
+    }
+    let bound = match bound {
+        Some(bound) => bound,
+        None => conn
+            .prepare_cached("SELECT coalesce(max(key), 0) FROM devices")?
+            .query_row([], |row| row.get(0))?,
+    };
+    let mut walk = Walk {
+        push: key,
+        route,
+        from: DeviceKey(cursor),
+        to: DeviceKey(bound),
+        bound: DeviceKey(bound),
+        ranges: Vec::new(),
+        closed: true,
+    };
+    read_ranges(conn, &push, &mut walk, targets.clamp(1, MAX_STEP * MAX_RANGE))?;
+    Ok(Some(walk))
+}
+
+fn read_ranges(conn: &Connection, push: &Push, walk: &mut Walk, most: u32) -> Result<()> {
+    let audience = Audience {
+        app: push.app,
+        channels: push.channels.as_deref().unwrap_or_default(),
+        route: walk.route,
+    };
+    let mut last = walk.from;
+    let mut found = 0;
+    audience.each(conn, audience::KEYS, (walk.from, walk.bound), |key, _| {
+        if found == most {
+            (walk.to, walk.closed) = (last, false);
+            return Ok(false);
+        }
+        match walk.ranges.last_mut() {
+            Some(range) if range.count < MAX_RANGE => {
+                range.upto = key;
+                range.count += 1;
+            }
+            _ => walk.ranges.push(Range {
+                after: last,
+                upto: key,
+                count: 1,
+            }),
+        }
+        (last, found) = (key, found + 1);
+        Ok(true)
+    })
+}
+
+pub(super) fn expand(tx: &Tx<'_>, cx: &Context, walk: &Walk, now: Timestamp) -> Result<Expansion> {
+    let conn = tx.conn();
+    let Some(push) = Push::read(conn, walk.push)? else {
+        return Ok(Expansion::Stale);
+    };
+    if push.flow(false, now) != Flow::Running {
+        return Ok(Expansion::Stale);
+    }
+    let count: u64 = walk.ranges.iter().map(|range| u64::from(range.count)).sum();
+    let pages = i64::try_from(walk.ranges.len()).unwrap_or(i64::MAX);
+    let first_seq: Option<i64> = conn
+        .prepare_cached(
+            "UPDATE legs SET cursor = ?1, bound = ?2, closed = ?3, next_seq = next_seq + ?4,
+                             targeted = targeted + ?5, outstanding = outstanding + ?5
+              WHERE push = ?6 AND route = ?7 AND closed = 0 AND cursor = ?8 AND coalesce(bound, ?2) = ?2
+             RETURNING next_seq - ?4",
+        )?
+        .query_row(
+            (
+                walk.to.0,
+                walk.bound.0,
+                walk.closed,
+                pages,
+                count,
+                walk.push.0,
+                walk.route.code(),
+                walk.from.0,
+            ),
+            |row| row.get(0),
+        )
+        .optional()?;
+    let Some(first_seq) = first_seq else {
+        return Ok(Expansion::Stale);
+    };
+    let app = cx.apps.name(conn, push.app)?;
+    for (seq, range) in (first_seq..).zip(&walk.ranges) {
+        let id = PageId {
+            push: walk.push,
+            leg: Some(walk.route),
+            seq,
+        };
+        pages::insert(
+            conn,
+            &push,
+            &NewPage {
+                id,
+                leg: walk.route,
+                due: now,
+                range: Some((range.after, range.upto)),
+                expected: u64::from(range.count),
+            },
+        )?;
+        tx.hand_over(PageRef {
+            id,
+            app: app.clone(),
+            lane: push.lane,
+            due: now,
+        });
+    }
+    if walk.closed {
+        let mut books = Books::new(now);
+        books.touch_leg(walk.push, walk.route);
+        books.close(tx, cx)?;
+    }
+    Ok(Expansion::Done)
+}

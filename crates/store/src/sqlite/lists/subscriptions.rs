@@ -1,0 +1,225 @@
+//! Subscriptions in the order of their ids, which is that of (device key, channel).
+
+use std::collections::BTreeSet;
+
+use bugle_model::{DeviceFilter, DeviceKey, Listing, Paging, Platform, Provider, Route, Subscription, SubscriptionFilter};
+use rusqlite::Connection;
+
+use super::FEW;
+use super::place::{self, Place};
+use super::query::{By, Query, bits, json_texts};
+use crate::Result;
+use crate::sqlite::devices as single;
+use crate::sqlite::rows::{Stored, corrupt};
+
+/// Names a subscription's row.
+type Named = (i64, String);
+
+/// One page of the subscriptions that pass the filter.
+pub(in crate::sqlite) fn subscriptions(
+    conn: &Connection,
+    app: i64,
+    filter: &SubscriptionFilter,
+    paging: &Paging,
+) -> Result<Listing<Subscription>> {
+    let total = match paging.count_total {
+        true => Some(query(conn, app, filter)?.0.count(conn)?),
+        false => None,
+    };
+    let place = paging.after.as_deref().map_or_else(|| Some(Place::start()), Place::after);
+    let limit = usize::try_from(paging.limit).unwrap_or(usize::MAX);
+    let mut named = match &place {
+        None => Vec::new(),
+        Some(place) if merges(filter) => merge(conn, app, filter, place, limit + 1)?,
+        Some(place) => walk(conn, app, filter, place, limit + 1)?,
+    };
+    let has_more = named.len() > limit;
+    named.truncate(limit);
+    Ok(Listing {
+        items: read(conn, named)?,
+        has_more,
+        total,
+    })
+}
+
+fn read(conn: &Connection, named: Vec<Named>) -> Result<Vec<Subscription>> {
+    let mut items: Vec<Subscription> = Vec::with_capacity(named.len());
+    let mut latest: Option<Stored> = None;
+    for (key, channel) in named {
+        let key = DeviceKey(key);
+        if latest.as_ref().is_none_or(|stored| stored.key != key) {
+            latest = single::by_key(conn, key)?;
+        }
+        let stored = latest
+            .as_ref()
+            .ok_or_else(|| corrupt("subscriptions.key", format!("no device has the key {}", key.0)))?;
+        items.push(Subscription {
+            id: place::id(key, &channel),
+            channel,
+            device: stored.device.clone(),
+        });
+    }
+    Ok(items)
+}
+
+/// Are only channels and routes asked for? Then the members of each are read in the order of their keys and merged.
+fn merges(filter: &SubscriptionFilter) -> bool {
+    !filter.device.channels.is_empty() && filter.device.users.is_empty() && By::names(&filter.device).is_none()
+}
+
+/// Reads at most `limit` members of each channel and route, never more than can still be among the first `limit` of all.
+fn merge(conn: &Connection, app: i64, filter: &SubscriptionFilter, place: &Place, limit: usize) -> Result<Vec<Named>> {
+    let mut first: BTreeSet<Named> = BTreeSet::new();
+    let mut statement = conn.prepare_cached(
+        "SELECT key FROM subscriptions WHERE app = ? AND channel = ? AND route = ? AND key > ? AND key <= ? ORDER BY key LIMIT ?",
+    )?;
+    let most = i64::try_from(limit).unwrap_or(i64::MAX);
+    let channels: BTreeSet<_> = filter.device.channels.iter().collect();
+    for channel in channels.into_iter().filter(|channel| channel.starts_with(&filter.channel_prefix)) {
+        let after = place.key - i64::from(*channel > place.channel);
+        for route in routes(&filter.device) {
+            let upto = match first.last() {
+                Some((key, _)) if first.len() >= limit => *key,
+                _ => i64::MAX,
+            };
+            let mut rows = statement.query((app, channel, route.code(), after, upto, most))?;
+            while let Some(row) = rows.next()? {
+                first.insert((row.get(0)?, channel.clone()));
+                if first.len() > limit {
+                    first.pop_last();
+                }
+            }
+        }
+    }
+    Ok(first.into_iter().collect())
+}
+
+fn walk(conn: &Connection, app: i64, filter: &SubscriptionFilter, place: &Place, limit: usize) -> Result<Vec<Named>> {
+    let (mut query, columns) = query(conn, app, filter)?;
+    query
+        .and(columns.after)
+        .bind(":key", place.key)
+        .bind(":channel", place.channel.clone())
+        .bind(":limit", i64::try_from(limit).unwrap_or(i64::MAX));
+    query.select(conn, columns.named, "ORDER BY 1, 2 LIMIT :limit", |row| Ok((row.get(0)?, row.get(1)?)))
+}
+
+/// How a walk spells what it selects and where it goes on.
+struct Columns {
+    named: &'static str,
+    after: &'static str,
+}
+
+/// In the order of an index.
+const ORDERED: Columns = Columns {
+    named: "s.key, s.channel",
+    after: "(s.key, s.channel) > (:key, :channel)",
+};
+
+/// All rows that match are read and sorted; the signs keep SQLite from preferring the index that has the order.
+const SORTED: Columns = Columns {
+    named: "+s.key, +s.channel",
+    after: "(+s.key, +s.channel) > (:key, :channel)",
+};
+
+fn query(conn: &Connection, app: i64, filter: &SubscriptionFilter) -> Result<(Query, Columns)> {
+    let device = &filter.device;
+    if let Some(by) = By::names(device) {
+        let mut query = Query::devices(by, app, device);
+        query
+            .then("subscriptions s INDEXED BY subscriptions_by_device ON s.key = d.key")
+            .channels(filter);
+        return Ok((query, SORTED));
+    }
+    // The primary key begins with app and channel: what is counted is what would be read.
+    let mut range = Query::from("subscriptions s");
+    range.and("s.app = :app").bind(":app", app).channels(filter);
+    let (from, columns) = match range.exceeds(conn, FEW)? {
+        false => ("subscriptions s", SORTED),
+        true => ("subscriptions s INDEXED BY subscriptions_by_device", ORDERED),
+    };
+    let mut query = Query::subscriptions(from, app, filter);
+    query.owners(device);
+    Ok((query, columns))
+}
+
+impl Query {
+    fn subscriptions(from: &str, app: i64, filter: &SubscriptionFilter) -> Self {
+        let mut query = Self::from(from);
+        query.and("s.app = :app").bind(":app", app).channels(filter);
+        if !filter.device.providers.is_empty() || !filter.device.platforms.is_empty() {
+            let routes = bits(routes(&filter.device).map(Route::code));
+            query.and("(:routes >> s.route) & 1").bind(":routes", routes);
+        }
+        query
+    }
+
+    fn channels(&mut self, filter: &SubscriptionFilter) -> &mut Self {
+        let (channels, prefix) = (&filter.device.channels, &filter.channel_prefix);
+        if !channels.is_empty() {
+            self.and("s.channel IN (SELECT value FROM json_each(:channels))")
+                .bind(":channels", json_texts(channels));
+        }
+        if !prefix.is_empty() {
+            self.and("s.channel >= :prefix").bind(":prefix", prefix.clone());
+            if let Some(end) = successor(prefix) {
+                self.and("s.channel < :prefix_end").bind(":prefix_end", end);
+            }
+        }
+        self
+    }
+
+    /// Only subscriptions of these users' devices, where nobody is among the users: no index has those.
+    fn owners(&mut self, filter: &DeviceFilter) {
+        if !filter.users.is_empty() {
+            self.then("devices d NOT INDEXED ON d.key = s.key")
+                .and("d.user IN (SELECT value FROM json_each(:users))")
+                .bind(":users", json_texts(&filter.users));
+        }
+    }
+}
+
+/// The routes of registered devices that the filter lets through.
+fn routes(filter: &DeviceFilter) -> impl Iterator<Item = Route> {
+    let providers = filter.providers.clone();
+    let platforms = filter.platforms.clone();
+    let provider_fits = move |p: &Provider| providers.is_empty() || providers.contains(p);
+    let platform_fits = move |p: &Platform| platforms.is_empty() || platforms.contains(p);
+    let platforms: Vec<_> = Platform::ALL.into_iter().filter(platform_fits).collect();
+    let providers = Provider::ALL.into_iter().filter(provider_fits);
+    providers.flat_map(move |provider| platforms.clone().into_iter().map(move |p| Route::of(provider, p)))
+}
+
+/// The least text that is greater than every text with this prefix. `None` = there is none.
+fn successor(prefix: &str) -> Option<String> {
+    let mut chars: Vec<char> = prefix.chars().collect();
+    while let Some(last) = chars.pop() {
+        // Skips the gap of the surrogates. UTF-8 keeps the order of code points.
+        let next = (u32::from(last) + 1..=u32::from(char::MAX)).find_map(char::from_u32);
+        if let Some(next) = next {
+            chars.push(next);
+            return Some(chars.into_iter().collect());
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_prefix_is_a_range(
+            prefix in prop_oneof!["[ab\u{d7ff}\u{10ffff}]{1,3}", ".{1,3}"],
+            text in prop_oneof!["[abc\u{d7ff}\u{e000}\u{10ffff}]{0,5}", ".{0,5}"],
+        ) {
+            for text in [text.clone(), format!("{prefix}{text}")] {
+                let in_range = text >= prefix && successor(&prefix).is_none_or(|end| text < end);
+                prop_assert_eq!(in_range, text.starts_with(&prefix));
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The API's table "Registering".
+
+use bugle_model::{Device, DeviceId, DeviceKey, Origins, Registration, Route, Timestamp};
+use rusqlite::Connection;
+
+use super::devices::{self, Entry};
+use super::rows::Stored;
+use super::subscriptions;
+use crate::{Registered, Result};
+
+/// Creates or updates the device that the registration means.
+///
+/// There is one writer, so of two first registrations of a token the second finds what the first has written.
+pub(super) fn register(conn: &Connection, app: i64, entry: &Entry) -> Result<Registered> {
+    let r = &entry.registration;
+    let route = Route::of(r.provider, r.platform);
+    let known = match &r.id {
+        None => devices::by_token(conn, app, r.provider, &r.token, entry.token_hash)?,
+        Some(id) => {
+            let named = devices::by_id(conn, app, id)?;
+            take_token_from_others(conn, app, entry, named.as_ref())?;
+            named
+        }
+    };
+    let registered = match known {
+        Some(stored) => {
+            update(conn, &stored, entry)?;
+            declare(conn, app, stored.key, route, r, false)?;
+            Registered {
+                device: device(r, stored.device.id, stored.device.created_at, entry.now),
+                created: false,
+            }
+        }
+        None => {
+            let id = r.id.clone().unwrap_or_else(|| DeviceId::generate(entry.now));
+            let key = devices::insert(conn, app, &id, entry)?;
+            declare(conn, app, key, route, r, true)?;
+            Registered {
+                device: device(r, id, entry.now, entry.now),
+                created: true,
+            }
+        }
+    };
+    Ok(registered)
+}
+
+/// One token, one device: whoever else holds it goes.
+fn take_token_from_others(conn: &Connection, app: i64, entry: &Entry, named: Option<&Stored>) -> Result<()> {
+    let r = &entry.registration;
+    if named.is_some_and(|n| n.device.token == r.token && n.device.provider == r.provider) {
+        return Ok(());
+    }
+    match devices::by_token(conn, app, r.provider, &r.token, entry.token_hash)? {
+        Some(holder) => devices::delete(conn, holder.key),
+        None => Ok(()),
+    }
+}
+
+fn update(conn: &Connection, stored: &Stored, entry: &Entry) -> Result<()> {
+    let r = &entry.registration;
+    let old = &stored.device;
+    let declared = device(r, old.id.clone(), old.created_at, old.updated_at);
+    if stored.platform == r.platform && *old == declared {
+        return devices::touch(conn, stored.key, entry.now);
+    }
+    devices::update(conn, stored.key, entry)?;
+    let route = Route::of(r.provider, r.platform);
+    if stored.route() != route {
+        subscriptions::reroute(conn, stored.key, route)?;
+    }
+    Ok(())
+}
+
+/// Origin user is not rebuilt: there are no lists bound to users yet.
+fn declare(conn: &Connection, app: i64, key: DeviceKey, route: Route, r: &Registration, fresh: bool) -> Result<()> {
+    let lists = [
+        r.channels.as_deref().map(|list| (Origins::CHANNEL, list)),
+        r.topics.as_deref().map(|list| (Origins::TOPIC, list)),
+    ];
+    let lists: Vec<_> = lists.into_iter().flatten().collect();
+    if lists.is_empty() || (fresh && lists.iter().all(|(_, list)| list.is_empty())) {
+        return Ok(());
+    }
+    subscriptions::declare(conn, app, key, route, &lists)
+}
+
+fn device(r: &Registration, id: DeviceId, created_at: Timestamp, updated_at: Timestamp) -> Device {
+    Device {
+        id,
+        provider: r.provider,
+        platform: r.platform_word.to_owned(),
+        token: r.token.clone(),
+        user: r.user.clone(),
+        meta: r.meta.clone(),
+        timezone: r.timezone.as_ref().map_or("", |zone| zone.as_str()).to_owned(),
+        locale: r.locale.as_ref().map_or("", |tag| tag.as_str()).to_owned(),
+        created_at,
+        updated_at,
+    }
+}

@@ -1,0 +1,164 @@
+//! [`Registry`] for SQLite: which thread does what.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bugle_model::{
+    AppId, Channel, DeviceDetails, DeviceFilter, DeviceId, DeviceSelector, Listing, Origins, Paging, Registration,
+    Subscription, SubscriptionFilter, Timestamp,
+};
+
+use super::devices::{self, Entry};
+use super::writer::Cost;
+use super::{Store, gone, lists, register, rows, subscriptions};
+use crate::{Registered, Registry, Result};
+
+/// At most so many devices are removed in one transaction.
+const REMOVE_STEP: usize = 256;
+
+#[async_trait]
+impl Registry for Store {
+    async fn register(&self, app: &AppId, registration: Registration, now: Timestamp) -> Result<Registered> {
+        let declared = [&registration.channels, &registration.topics];
+        let cost = Cost::rows(1 + declared.into_iter().flatten().map(Vec::len).sum::<usize>());
+        let entry = Entry {
+            token_hash: rows::token_hash(registration.token.as_str()),
+            meta: rows::write_meta(&registration.meta)?,
+            registration,
+            now,
+        };
+        let (apps, app) = (self.apps.clone(), app.clone());
+        let job = move |tx: &super::writer::Tx<'_>| {
+            let app = apps.intern(tx, &app)?;
+            register::register(tx.conn(), app, &entry)
+        };
+        self.writer.run(false, cost, job).await
+    }
+
+    async fn remove(&self, app: &AppId, which: &DeviceSelector) -> Result<u64> {
+        let mut removed = 0;
+        for filter in steps(which) {
+            let filter = Arc::new(filter);
+            loop {
+                let (apps, app, filter) = (self.apps.clone(), app.clone(), Arc::clone(&filter));
+                let job = move |tx: &super::writer::Tx<'_>| {
+                    let Some(app) = apps.find(tx.conn(), &app)? else { return Ok(0) };
+                    let keys = lists::keys_to_remove(tx.conn(), app, &filter, REMOVE_STEP)?;
+                    keys.iter().try_for_each(|key| devices::delete(tx.conn(), *key))?;
+                    Ok(keys.len())
+                };
+                let step = self.writer.run(false, Cost::removals(REMOVE_STEP), job).await?;
+                removed += u64::try_from(step).unwrap_or(u64::MAX);
+                if step < REMOVE_STEP {
+                    break;
+                }
+            }
+        }
+        Ok(removed)
+    }
+
+    async fn devices(
+        &self,
+        app: &AppId,
+        filter: &DeviceFilter,
+        paging: &Paging,
+        with_channels: bool,
+    ) -> Result<Listing<DeviceDetails>> {
+        let (apps, app, filter, paging) = (self.apps.clone(), app.clone(), filter.clone(), paging.clone());
+        let job = move |conn: &rusqlite::Connection| match apps.find(conn, &app)? {
+            Some(app) => lists::devices(conn, app, &filter, &paging, with_channels),
+            None => Ok(nothing(&paging)),
+        };
+        self.readers.run(job).await
+    }
+
+    async fn subscribe(&self, app: &AppId, device: &DeviceId, channels: &[Channel], _now: Timestamp) -> Result<bool> {
+        let (apps, app, device, channels) = (self.apps.clone(), app.clone(), device.clone(), channels.to_vec());
+        let cost = Cost::rows(channels.len());
+        let job = move |tx: &super::writer::Tx<'_>| {
+            let Some(app) = apps.find(tx.conn(), &app)? else { return Ok(false) };
+            let Some(stored) = devices::by_id(tx.conn(), app, &device)? else { return Ok(false) };
+            subscriptions::add(tx.conn(), app, stored.key, stored.route(), &channels, Origins::CHANNEL)?;
+            Ok(true)
+        };
+        self.writer.run(false, cost, job).await
+    }
+
+    async fn unsubscribe(&self, app: &AppId, device: &DeviceId, channels: &[Channel]) -> Result<bool> {
+        let (apps, app, device, channels) = (self.apps.clone(), app.clone(), device.clone(), channels.to_vec());
+        let cost = Cost::rows(channels.len());
+        let job = move |tx: &super::writer::Tx<'_>| {
+            let Some(app) = apps.find(tx.conn(), &app)? else { return Ok(false) };
+            let Some(stored) = devices::by_id(tx.conn(), app, &device)? else { return Ok(false) };
+            subscriptions::remove(tx.conn(), app, stored.key, stored.route(), &channels)?;
+            Ok(true)
+        };
+        self.writer.run(false, cost, job).await
+    }
+
+    async fn subscriptions(
+        &self,
+        app: &AppId,
+        filter: &SubscriptionFilter,
+        paging: &Paging,
+    ) -> Result<Listing<Subscription>> {
+        let (apps, app, filter, paging) = (self.apps.clone(), app.clone(), filter.clone(), paging.clone());
+        let job = move |conn: &rusqlite::Connection| match apps.find(conn, &app)? {
+            Some(app) => lists::subscriptions(conn, app, &filter, &paging),
+            None => Ok(nothing(&paging)),
+        };
+        self.readers.run(job).await
+    }
+
+    async fn restore(&self, app: &AppId, since: Timestamp) -> Result<u64> {
+        let (mut restored, mut from) = (0, Some(gone::Place::START));
+        while let Some(place) = from {
+            let (apps, app) = (self.apps.clone(), app.clone());
+            let job = move |tx: &super::writer::Tx<'_>| match apps.find(tx.conn(), &app)? {
+                Some(app) => gone::restore(tx.conn(), app, since, place),
+                None => Ok((0, None)),
+            };
+            let (step, next) = self.writer.run(false, gone::RESTORE_COST, job).await?;
+            restored += step;
+            from = next;
+        }
+        Ok(restored)
+    }
+
+    async fn ping(&self) -> Result<()> {
+        let read = |conn: &rusqlite::Connection| {
+            conn.prepare_cached("SELECT count(*) FROM apps")?
+                .query_row([], |_| Ok(()))
+                .map_err(Into::into)
+        };
+        self.readers.run(read).await?;
+        self.writer.run(true, Cost::default(), |_| Ok(())).await
+    }
+}
+
+fn nothing<T>(paging: &Paging) -> Listing<T> {
+    Listing {
+        items: Vec::new(),
+        has_more: false,
+        total: paging.count_total.then_some(0),
+    }
+}
+
+/// The selector in filters that each select few enough devices to be looked up in one transaction.
+fn steps(which: &DeviceSelector) -> Vec<DeviceFilter> {
+    let ids = which.ids.chunks(REMOVE_STEP).map(|ids| DeviceFilter {
+        ids: ids.to_vec(),
+        ..DeviceFilter::default()
+    });
+    let tokens = which.tokens.chunks(REMOVE_STEP).map(|tokens| DeviceFilter {
+        tokens: tokens.to_vec(),
+        ..DeviceFilter::default()
+    });
+    // The empty text is no user: it must not remove everybody who has none.
+    let users: Vec<_> = which.users.iter().filter(|user| !user.is_empty()).cloned().collect();
+    let users = users.chunks(REMOVE_STEP).map(|users| DeviceFilter {
+        users: users.to_vec(),
+        ..DeviceFilter::default()
+    });
+    ids.chain(tokens).chain(users).collect()
+}

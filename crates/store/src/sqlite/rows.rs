@@ -1,0 +1,81 @@
+//! Rows of the table `devices` and how they become values.
+
+use std::collections::BTreeMap;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use bugle_model::{Device, DeviceId, DeviceKey, Platform, Provider, Route, Timestamp, Token};
+use rusqlite::Row;
+
+use crate::{Error, Result};
+
+/// A device with what only the database knows of it.
+pub(super) struct Stored {
+    pub(super) key: DeviceKey,
+    pub(super) platform: Platform,
+    pub(super) device: Device,
+}
+
+impl Stored {
+    /// Reads what `SELECT * FROM devices` gives. Migrations add columns at the end only.
+    pub(super) fn read(row: &Row<'_>) -> Result<Self> {
+        let text = |column| -> Result<&str> { Ok(row.get_ref(column)?.as_str()?) };
+        let device = Device {
+            id: DeviceId::parse(text(2)?).map_err(|e| corrupt("devices.id", e.problem))?,
+            provider: provider(row.get(3)?)?,
+            platform: text(5)?.to_owned(),
+            token: Token::parse(text(6)?).map_err(|e| corrupt("devices.token", e.problem))?,
+            user: text(8)?.to_owned(),
+            meta: read_meta(text(9)?)?,
+            timezone: text(10)?.to_owned(),
+            locale: text(11)?.to_owned(),
+            created_at: Timestamp(row.get(12)?),
+            updated_at: Timestamp(row.get(13)?),
+        };
+        Ok(Self {
+            key: DeviceKey(row.get(0)?),
+            platform: platform(row.get(4)?)?,
+            device,
+        })
+    }
+
+    /// The route of its subscriptions.
+    pub(super) fn route(&self) -> Route {
+        Route::of(self.device.provider, self.platform)
+    }
+}
+
+/// What the look-up index has of a token: the first 64 bits of its SHA-256. Not unique.
+pub(super) fn token_hash(token: &str) -> i64 {
+    let hash = digest(&SHA256, token.as_bytes());
+    hash.as_ref()
+        .first_chunk()
+        .map_or(0, |bytes| i64::from_be_bytes(*bytes))
+}
+
+/// Key-value pairs as they are stored: a JSON object in the order of its keys.
+pub(super) fn write_meta(meta: &BTreeMap<String, String>) -> Result<String> {
+    if meta.is_empty() {
+        return Ok("{}".to_owned());
+    }
+    serde_json::to_string(meta).map_err(|e| corrupt("devices.meta", e.to_string()))
+}
+
+pub(super) fn provider(code: u8) -> Result<Provider> {
+    Provider::from_code(code).ok_or_else(|| corrupt("devices.provider", code.to_string()))
+}
+
+pub(super) fn platform(code: u8) -> Result<Platform> {
+    Platform::from_code(code).ok_or_else(|| corrupt("devices.platform", code.to_string()))
+}
+
+pub(super) fn corrupt(place: &'static str, detail: String) -> Error {
+    Error::Corrupt { place, detail }
+}
+
+fn read_meta(json: &str) -> Result<BTreeMap<String, String>> {
+    if json == "{}" {
+        return Ok(BTreeMap::new());
+    }
+    // The parser's words may quote a value.
+    serde_json::from_str(json).map_err(|e| corrupt("devices.meta", format!("not JSON of texts, at byte {}", e.column())))
+}

@@ -1,0 +1,4 @@
+//! The contract of the store: every backend keeps it.
+
+mod fixture;
+mod opening;
