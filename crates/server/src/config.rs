@@ -41,7 +41,9 @@ pub(crate) struct Http {
 
 impl Default for Http {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8000)) }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
+        }
     }
 }
 
@@ -55,7 +57,9 @@ pub(crate) struct Data {
 
 impl Default for Data {
     fn default() -> Self {
-        Self { dir: PathBuf::from("bugle-data") }
+        Self {
+            dir: PathBuf::from("bugle-data"),
+        }
     }
 }
 
@@ -71,7 +75,10 @@ pub(crate) struct Log {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { level: "info".to_owned(), format: LogFormat::Text }
+        Self {
+            level: "info".to_owned(),
+            format: LogFormat::Text,
+        }
     }
 }
 
@@ -91,16 +98,29 @@ impl Settings {
         let mut builder = config::Config::builder();
         if let Some(path) = file {
             if !path.is_file() {
-                bail!("cannot read the configuration {}: there is no such file", path.display());
+                bail!(
+                    "cannot read the configuration {}: there is no such file",
+                    path.display()
+                );
             }
             builder = builder.add_source(config::File::from(path).format(config::FileFormat::Toml));
         }
         // `list_separator` needs `try_parsing`, which would turn an environment value 0123 into 123: keys are split by hand below.
-        let environment = config::Environment::with_prefix("BUGLE").prefix_separator("__").separator("__").source(Some(environment()?));
+        let environment = config::Environment::with_prefix("BUGLE")
+            .prefix_separator("__")
+            .separator("__")
+            .source(Some(environment()?));
         let read = builder.add_source(environment).build();
-        let whence = file.map_or_else(|| "the environment".to_owned(), |path| format!("{} or the environment", path.display()));
-        let settings: Self = read.and_then(config::Config::try_deserialize).with_context(|| format!("the configuration in {whence} is wrong"))?;
-        settings.validate().with_context(|| format!("the configuration in {whence} is wrong"))?;
+        let whence = file.map_or_else(
+            || "the environment".to_owned(),
+            |path| format!("{} or the environment", path.display()),
+        );
+        let settings: Self = read
+            .and_then(config::Config::try_deserialize)
+            .with_context(|| format!("the configuration in {whence} is wrong"))?;
+        settings
+            .validate()
+            .with_context(|| format!("the configuration in {whence} is wrong"))?;
         Ok(settings)
     }
 
@@ -125,10 +145,18 @@ impl Settings {
             bail!("apps.{name}: several apps are not available yet; the top-level sections are the app `default`");
         }
         if self.sender.grace.get() <= self.fcm.request_timeout.get() {
-            bail!("sender.grace: expected more than fcm.request_timeout ({}), got {}", self.fcm.request_timeout, self.sender.grace);
+            bail!(
+                "sender.grace: expected more than fcm.request_timeout ({}), got {}",
+                self.fcm.request_timeout,
+                self.sender.grace
+            );
         }
         if self.sender.lease.get() <= self.fcm.request_timeout.get() * 2 {
-            bail!("sender.lease: expected more than twice fcm.request_timeout ({}), got {}", self.fcm.request_timeout, self.sender.lease);
+            bail!(
+                "sender.lease: expected more than twice fcm.request_timeout ({}), got {}",
+                self.fcm.request_timeout,
+                self.sender.lease
+            );
         }
         Ok(())
     }
@@ -138,8 +166,16 @@ impl Settings {
 fn environment() -> anyhow::Result<config::Map<String, String>> {
     let mut found = config::Map::new();
     for (name, value) in std::env::vars_os() {
-        let Some(name) = name.to_str().filter(|name| name.starts_with("BUGLE__")).map(str::to_owned) else { continue };
-        let Some(value) = value.to_str() else { bail!("{name}: expected text in UTF-8") };
+        let Some(name) = name
+            .to_str()
+            .filter(|name| name.starts_with("BUGLE__"))
+            .map(str::to_owned)
+        else {
+            continue;
+        };
+        let Some(value) = value.to_str() else {
+            bail!("{name}: expected text in UTF-8")
+        };
         found.insert(name, value.to_owned());
     }
     Ok(found)

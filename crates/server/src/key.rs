@@ -21,17 +21,35 @@ pub(crate) struct Key {
 pub(crate) fn load_or_make(dir: &Path) -> anyhow::Result<Key> {
     let path = dir.join("api-key");
     match fs::read_to_string(&path) {
-        Ok(text) if !text.trim().is_empty() => return Ok(Key { secret: text.trim().to_owned().into(), new: false }),
+        Ok(text) if !text.trim().is_empty() => {
+            return Ok(Key {
+                secret: text.trim().to_owned().into(),
+                new: false,
+            });
+        }
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(error).with_context(|| format!("cannot read the API key in {}", path.display())),
     }
     let mut bytes = [0u8; 24];
-    SystemRandom::new().fill(&mut bytes).map_err(|_| anyhow::anyhow!("the operating system gives no random bytes"))?;
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| anyhow::anyhow!("the operating system gives no random bytes"))?;
     let text = URL_SAFE_NO_PAD.encode(bytes);
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path).with_context(|| format!("cannot write the API key to {}", path.display()))?;
-    writeln!(file, "{text}").and_then(|()| file.sync_all()).with_context(|| format!("cannot write the API key to {}", path.display()))?;
-    Ok(Key { secret: text.into(), new: true })
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&path)
+        .with_context(|| format!("cannot write the API key to {}", path.display()))?;
+    writeln!(file, "{text}")
+        .and_then(|()| file.sync_all())
+        .with_context(|| format!("cannot write the API key to {}", path.display()))?;
+    Ok(Key {
+        secret: text.into(),
+        new: true,
+    })
 }
 
 #[cfg(test)]

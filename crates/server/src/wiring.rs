@@ -57,10 +57,15 @@ pub(crate) async fn start(settings: &Settings, life: &Lifecycle, metrics: Promet
     let providers = providers(settings, &clock)?;
     let queue: Arc<dyn Queue> = Arc::new(Memory::new(&settings.queue, Arc::clone(&clock)));
     let legs = Arc::new(Notify::new());
-    let bell = Arc::new(Bell { queue: Arc::clone(&queue), legs: Arc::clone(&legs) });
+    let bell = Arc::new(Bell {
+        queue: Arc::clone(&queue),
+        legs: Arc::clone(&legs),
+    });
     let store: Arc<dyn Store> = sqlite::open(&settings.store, &settings.data.dir, Arc::clone(&clock), bell)?;
     let (keys, new_key) = keys(settings)?;
-    let listener = TcpListener::bind(settings.http.listen).await.with_context(|| format!("http.listen: cannot listen on {}", settings.http.listen))?;
+    let listener = TcpListener::bind(settings.http.listen)
+        .await
+        .with_context(|| format!("http.listen: cannot listen on {}", settings.http.listen))?;
     let addr = listener.local_addr().context("http.listen: no address")?;
 
     fan_out(settings, life, &clock, &store, &queue, legs);
@@ -72,8 +77,16 @@ pub(crate) async fn start(settings: &Settings, life: &Lifecycle, metrics: Promet
         providers: Arc::clone(&providers),
         longest_request: settings.fcm.request_timeout.get(),
     };
-    let senders = senders.start(&life.stop, &life.abort).context("cannot start the sender threads")?;
-    let service = Service::new(store, clock, settings.push.clone(), settings.limits.clone(), providers.keys().cloned());
+    let senders = senders
+        .start(&life.stop, &life.abort)
+        .context("cannot start the sender threads")?;
+    let service = Service::new(
+        store,
+        clock,
+        settings.push.clone(),
+        settings.limits.clone(),
+        providers.keys().cloned(),
+    );
     serve_api(settings, life, Arc::new(service), keys, metrics, listener);
     Ok(Started { addr, new_key, senders })
 }
@@ -106,25 +119,66 @@ fn providers(settings: &Settings, clock: &Arc<dyn Clock>) -> anyhow::Result<Prov
 fn keys(settings: &Settings) -> anyhow::Result<(bugle_api::Keys, Option<SecretString>)> {
     let app = AppId::default_app();
     if settings.api.insecure || !settings.api.keys.is_empty() {
-        return Ok((bugle_api::Keys::new(settings.api.keys.iter().map(|key| (key.clone(), app.clone()))), None));
+        return Ok((
+            bugle_api::Keys::new(settings.api.keys.iter().map(|key| (key.clone(), app.clone()))),
+            None,
+        ));
     }
     let key = key::load_or_make(&settings.data.dir)?;
-    Ok((bugle_api::Keys::new([(key.secret.clone(), app)]), key.new.then_some(key.secret)))
+    Ok((
+        bugle_api::Keys::new([(key.secret.clone(), app)]),
+        key.new.then_some(key.secret),
+    ))
 }
 
-fn fan_out(settings: &Settings, life: &Lifecycle, clock: &Arc<dyn Clock>, store: &Arc<dyn Store>, queue: &Arc<dyn Queue>, legs: Arc<Notify>) {
-    let expander = Expander { store: Arc::clone(store), clock: Arc::clone(clock), config: settings.fanout.clone(), wake: legs };
-    let refiller = Refiller { store: Arc::clone(store), queue: Arc::clone(queue), clock: Arc::clone(clock), every: settings.fanout.refill.get() };
-    let sweeper = Sweeper { store: Arc::clone(store), clock: Arc::clone(clock), config: settings.fanout.clone(), history: settings.history.clone() };
+fn fan_out(
+    settings: &Settings,
+    life: &Lifecycle,
+    clock: &Arc<dyn Clock>,
+    store: &Arc<dyn Store>,
+    queue: &Arc<dyn Queue>,
+    legs: Arc<Notify>,
+) {
+    let expander = Expander {
+        store: Arc::clone(store),
+        clock: Arc::clone(clock),
+        config: settings.fanout.clone(),
+        wake: legs,
+    };
+    let refiller = Refiller {
+        store: Arc::clone(store),
+        queue: Arc::clone(queue),
+        clock: Arc::clone(clock),
+        every: settings.fanout.refill.get(),
+    };
+    let sweeper = Sweeper {
+        store: Arc::clone(store),
+        clock: Arc::clone(clock),
+        config: settings.fanout.clone(),
+        history: settings.history.clone(),
+    };
     life.spawn("expand", expander.run(life.stop.clone()));
     life.spawn("refill", refiller.run(life.stop.clone()));
     life.spawn("sweep", sweeper.run(life.stop.clone()));
 }
 
 /// Serves the API; requests that were read are finished after the stop.
-fn serve_api(settings: &Settings, life: &Lifecycle, service: Arc<Service>, keys: bugle_api::Keys, metrics: PrometheusHandle, listener: TcpListener) {
+fn serve_api(
+    settings: &Settings,
+    life: &Lifecycle,
+    service: Arc<Service>,
+    keys: bugle_api::Keys,
+    metrics: PrometheusHandle,
+    listener: TcpListener,
+) {
     let requests = TaskTracker::new();
-    let router = bugle_api::router(service, keys, settings.api.clone(), requests.clone(), Arc::new(move || metrics.render()));
+    let router = bugle_api::router(
+        service,
+        keys,
+        settings.api.clone(),
+        requests.clone(),
+        Arc::new(move || metrics.render()),
+    );
     let stop = life.stop.clone();
     life.spawn("api", async move {
         let served = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());

@@ -14,7 +14,6 @@ mod error;
 pub mod metrics;
 mod pushes;
 mod subscriptions;
-mod shim;
 
 pub use check::Words;
 pub use config::{Limits, PushConfig};

@@ -6,7 +6,7 @@ use bugle_model::{
     Accepted, AppId, Channel, DeviceId, Lane, MAX_INLINE, NewPush, Provider, PushStatus, PushUid, Recipient, Timestamp,
     Token,
 };
-use crate::shim::payload::{self, Addressee};
+use bugle_provider::fcm::payload::{self, Addressee};
 use serde_json::{Map, Value};
 
 use crate::{Error, Limits, PushConfig, Result, Service, Words, canonical, metrics};
@@ -72,14 +72,10 @@ impl Service {
             return Err(Error::Unavailable(format!("{field} is not built yet")));
         }
         let recipient = asked.recipient.checked(&self.limits)?;
-        let fcm = match asked.notification.fcm {
-            Some(fcm) if !fcm.is_empty() => fcm,
-            _ => return Err(Error::invalid("notification.fcm", "must be given")),
-        };
-        let message = payload::build(&fcm, addressee(&recipient)).map_err(|wrong| {
-            let separator = if wrong.field.is_empty() { "" } else { "." };
-            Error::invalid(format!("notification.fcm{separator}{}", wrong.field), wrong.problem)
-        })?;
+        let fcm = asked.notification.fcm;
+        let fcm = fcm.ok_or_else(|| Error::invalid("notification.fcm", "must be given"))?;
+        let message = payload::build(&fcm, addressee(&recipient))
+            .map_err(|wrong| Error::invalid(wrong.field, wrong.problem))?;
         let now = self.clock.now();
         let ends = [
             ("expire_at", asked.expire_at),
@@ -173,8 +169,9 @@ fn kind(recipient: &Recipient) -> &'static str {
 /// FCM takes less in a message to a topic.
 fn addressee(recipient: &Recipient) -> Addressee {
     match recipient {
-        Recipient::Topic(..) | Recipient::Condition(..) => Addressee::Topic,
-        _ => Addressee::Token,
+        Recipient::Topic(..) => Addressee::Topic,
+        Recipient::Condition(..) => Addressee::Condition,
+        Recipient::Devices(_) | Recipient::Channels(_) | Recipient::Tokens(..) => Addressee::Token,
     }
 }
 

@@ -12,6 +12,7 @@
 //! - a report under an epoch that has moved on changes nothing;
 //! - new pages are handed over ([`Handover`]) after they are durable, by whoever made them durable, never by a caller's future.
 
+mod codec;
 mod config;
 mod error;
 mod ledger;

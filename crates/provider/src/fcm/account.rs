@@ -56,7 +56,10 @@ pub(crate) struct Account {
 
 impl fmt::Debug for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Account").field("project", &self.project).field("email", &self.email).finish_non_exhaustive()
+        f.debug_struct("Account")
+            .field("project", &self.project)
+            .field("email", &self.email)
+            .finish_non_exhaustive()
     }
 }
 
@@ -71,7 +74,11 @@ impl Account {
         // serde_json's messages quote wrong values, and a wrong value may be half a key: only the place is told.
         let file: File = serde_json::from_str(&content).map_err(|e| match missing_field(&e) {
             Some(field) => format!("expected a service account's key file, `{field}` is missing"),
-            None => format!("expected a service account's key file (JSON), line {} column {} is wrong", e.line(), e.column()),
+            None => format!(
+                "expected a service account's key file (JSON), line {} column {} is wrong",
+                e.line(),
+                e.column()
+            ),
         })?;
         if let Some(kind) = file.kind.filter(|kind| kind != "service_account") {
             return Err(format!("expected \"type\": \"service_account\", got {kind:?}"));
@@ -96,7 +103,9 @@ impl Account {
             content: content.into(),
         };
         // A key that parses may still be unfit; better said at start than at the first push.
-        account.assertion(Timestamp(0)).map_err(|_| "private_key: cannot sign with it, expected an RSA key of at least 2048 bits")?;
+        account
+            .assertion(Timestamp(0))
+            .map_err(|_| "private_key: cannot sign with it, expected an RSA key of at least 2048 bits")?;
         Ok(account)
     }
 
@@ -125,5 +134,7 @@ impl Account {
 /// The field that serde missed. Field names are ours, not the file's.
 fn missing_field(e: &serde_json::Error) -> Option<&'static str> {
     let text = e.to_string();
-    ["project_id", "private_key", "client_email"].into_iter().find(|field| text.starts_with(&format!("missing field `{field}`")))
+    ["project_id", "private_key", "client_email"]
+        .into_iter()
+        .find(|field| text.starts_with(&format!("missing field `{field}`")))
 }

@@ -122,7 +122,8 @@ impl Auth {
                     }
                     return Ok(token);
                 }
-                let told = met.is_some_and(|met| shared.ended > met) || shared.refused_until.is_some_and(|until| now < until);
+                let told =
+                    met.is_some_and(|met| shared.ended > met) || shared.refused_until.is_some_and(|until| now < until);
                 if let (true, Some(failure)) = (told, &shared.failure) {
                     return Err(failure.clone());
                 }
@@ -225,7 +226,11 @@ impl Auth {
             uri: super::request::uri(&self.endpoint, &account.project)?,
             headers,
             renew_at: asked + issued.lifetime.mul_f64(0.8),
-            ends_at: asked + issued.lifetime.mul_f64(0.95).max(issued.lifetime.saturating_sub(Duration::from_secs(30))),
+            ends_at: asked
+                + issued
+                    .lifetime
+                    .mul_f64(0.95)
+                    .max(issued.lifetime.saturating_sub(Duration::from_secs(30))),
         })
     }
 
@@ -235,13 +240,19 @@ impl Auth {
         match Account::open(&self.path) {
             Ok(account) if account.is_same(refused) => None,
             Ok(account) => {
-                tracing::info!(project = account.project, "the credentials file has changed, trying its new content");
+                tracing::info!(
+                    project = account.project,
+                    "the credentials file has changed, trying its new content"
+                );
                 let account = Arc::new(account);
                 self.shared().account = Arc::clone(&account);
                 Some(account)
             }
             Err(problem) => {
-                tracing::error!(problem, "the credentials were refused, and their file cannot be read again");
+                tracing::error!(
+                    problem,
+                    "the credentials were refused, and their file cannot be read again"
+                );
                 None
             }
         }
@@ -257,7 +268,11 @@ impl Shared {
     fn fail(&mut self, refusal: Refusal, now: Instant) -> &'static str {
         match refusal {
             Refusal::Refused(reason) => {
-                tracing::error!(reason, project = self.account.project, "the token exchange was refused: check fcm.credentials_file");
+                tracing::error!(
+                    reason,
+                    project = self.account.project,
+                    "the token exchange was refused: check fcm.credentials_file"
+                );
                 self.refused_until = Some(now + REFUSAL_HOLDS);
                 self.failure = Some(Outcome::Credential {
                     reason,

@@ -67,7 +67,12 @@ impl Config {
     }
 
     pub(crate) fn endpoint_uri(&self) -> Result<Uri, ConfigError> {
-        let problem = || ConfigError::new("fcm.endpoint", "expected https://host or http://host, with or without a port");
+        let problem = || {
+            ConfigError::new(
+                "fcm.endpoint",
+                "expected https://host or http://host, with or without a port",
+            )
+        };
         let uri: Uri = self.endpoint.parse().map_err(|_| problem())?;
         let scheme = uri.scheme_str().unwrap_or_default();
         if !matches!(scheme, "https" | "http") || uri.host().is_none_or(str::is_empty) || uri.query().is_some() {
@@ -81,7 +86,10 @@ fn within(key: &'static str, value: u64, least: u64, most: u64) -> Result<(), Co
     if (least..=most).contains(&value) {
         return Ok(());
     }
-    Err(ConfigError::new(key, format!("expected {least} to {most}, got {value}")))
+    Err(ConfigError::new(
+        key,
+        format!("expected {least} to {most}, got {value}"),
+    ))
 }
 
 #[cfg(test)]
@@ -103,7 +111,10 @@ mod tests {
             config.validate().unwrap_err().key
         };
         assert_eq!(wrong(|c| c.endpoint = "fcm.googleapis.com".into()), "fcm.endpoint");
-        assert_eq!(wrong(|c| c.endpoint = "ftp://fcm.googleapis.com".into()), "fcm.endpoint");
+        assert_eq!(
+            wrong(|c| c.endpoint = "ftp://fcm.googleapis.com".into()),
+            "fcm.endpoint"
+        );
         assert_eq!(wrong(|c| c.endpoint = String::new()), "fcm.endpoint");
         assert_eq!(wrong(|c| c.connections = 0), "fcm.connections");
         assert_eq!(wrong(|c| c.streams = 0), "fcm.streams");

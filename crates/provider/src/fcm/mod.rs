@@ -134,7 +134,10 @@ impl Client for FcmClient {
     }
 
     fn send(&self, slot: Slot, push: &Prepared, target: &TargetKind) -> LocalBoxFuture<'static, Outcome> {
-        let body = push.0.downcast_ref::<Rendered>().and_then(|rendered| rendered.body(target));
+        let body = push
+            .0
+            .downcast_ref::<Rendered>()
+            .and_then(|rendered| rendered.body(target));
         let sender = Rc::clone(&self.0);
         Box::pin(async move {
             let (Some(body), Ok(granted)) = (body, slot.0.downcast::<Granted>()) else {
@@ -204,7 +207,13 @@ impl Sender {
         }
     }
 
-    async fn once(&self, permit: &Permit, token: &AccessToken, body: Bytes, deadline: Instant) -> Result<Verdict, Failure> {
+    async fn once(
+        &self,
+        permit: &Permit,
+        token: &AccessToken,
+        body: Bytes,
+        deadline: Instant,
+    ) -> Result<Verdict, Failure> {
         let answer = permit.exchange(request::head(token), body, deadline).await?;
         self.judge(answer)
     }

@@ -147,7 +147,14 @@ mod tests {
 
     #[test]
     fn what_cannot_be_sent_is_refused() {
-        for wrong in ["[]", "7", "\"x\"", r#"{"token":"t"}"#, r#"{"data":{},"topic":"t"}"#, r#"{"fi\u0064":"t"}"#] {
+        for wrong in [
+            "[]",
+            "7",
+            "\"x\"",
+            r#"{"token":"t"}"#,
+            r#"{"data":{},"topic":"t"}"#,
+            r#"{"fi\u0064":"t"}"#,
+        ] {
             assert!(render(wrong).is_err(), "{wrong}");
         }
         assert!(render("{}").unwrap().body(&TargetKind::Skip(Skip::Unknown)).is_none());
@@ -156,12 +163,23 @@ mod tests {
     #[test]
     fn the_path_has_the_project_and_the_endpoints_prefix() {
         let path = |endpoint: &str| uri(&endpoint.parse().unwrap(), "p-1").unwrap().to_string();
-        assert_eq!(path("https://fcm.googleapis.com"), "https://fcm.googleapis.com/v1/projects/p-1/messages:send");
-        assert_eq!(path("http://127.0.0.1:9/fcm/"), "http://127.0.0.1:9/fcm/v1/projects/p-1/messages:send");
+        assert_eq!(
+            path("https://fcm.googleapis.com"),
+            "https://fcm.googleapis.com/v1/projects/p-1/messages:send"
+        );
+        assert_eq!(
+            path("http://127.0.0.1:9/fcm/"),
+            "http://127.0.0.1:9/fcm/v1/projects/p-1/messages:send"
+        );
     }
 
     fn json_value() -> impl Strategy<Value = Value> {
-        let leaf = prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::from), any::<i64>().prop_map(Value::from), ".*".prop_map(Value::from)];
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            ".*".prop_map(Value::from)
+        ];
         leaf.prop_recursive(3, 24, 4, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 /// How long to wait after a 429 that does not say it.
-const QUOTA_WAIT: Duration = Duration::from_secs(60);
+const QUOTA_WAIT: Duration = Duration::from_mins(1);
 
 const FCM_ERROR: &str = "google.firebase.fcm.v1.FcmError";
 const BAD_REQUEST: &str = "google.rpc.BadRequest";
@@ -118,17 +118,25 @@ impl Error {
     }
 
     fn details(&self, kind: &'static str) -> impl Iterator<Item = &Value> {
-        let all = self.0.get("details").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-        all.iter().filter(move |detail| text(detail, "@type").rsplit('/').next() == Some(kind))
+        let all = self
+            .0
+            .get("details")
+            .and_then(Value::as_array)
+            .map_or(&[][..], Vec::as_slice);
+        all.iter()
+            .filter(move |detail| text(detail, "@type").rsplit('/').next() == Some(kind))
     }
 
     fn violations(&self, kind: &'static str, list: &'static str) -> impl Iterator<Item = &Value> {
-        self.details(kind).filter_map(move |detail| detail.get(list)?.as_array()).flatten()
+        self.details(kind)
+            .filter_map(move |detail| detail.get(list)?.as_array())
+            .flatten()
     }
 
     /// FCM's own error code.
     fn code(&self) -> Option<&str> {
-        self.details(FCM_ERROR).find_map(|detail| detail.get("errorCode")?.as_str())
+        self.details(FCM_ERROR)
+            .find_map(|detail| detail.get("errorCode")?.as_str())
     }
 
     /// Google words it in two ways: in the message itself, without a violation, or as a violation of the field `message.token` and of no other.
@@ -147,7 +155,9 @@ impl Error {
         let mut violations = self.violations(QUOTA_FAILURE, "violations").peekable();
         violations.peek().is_some()
             && violations.all(|violation| {
-                let words = ["subject", "description", "quotaMetric", "quotaId"].map(|key| text(violation, key)).join(" ");
+                let words = ["subject", "description", "quotaMetric", "quotaId"]
+                    .map(|key| text(violation, key))
+                    .join(" ");
                 let words = words.to_ascii_lowercase();
                 (words.contains("device") || words.contains("topic")) && !words.contains("project")
             })
@@ -157,7 +167,8 @@ impl Error {
 /// `The registration token is not a valid FCM registration token`, `Invalid registration token`.
 fn says_invalid_token(message: &str) -> bool {
     let message = message.to_ascii_lowercase();
-    message.contains("registration token") && (message.contains("not a valid") || message.contains("not valid") || message.contains("invalid"))
+    message.contains("registration token")
+        && (message.contains("not a valid") || message.contains("not valid") || message.contains("invalid"))
 }
 
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {

@@ -116,7 +116,9 @@ fn request(account: &Account, assertion: &SecretString, http2: bool) -> io::Resu
         .map_err(io::Error::other)?;
     if !http2 {
         let authority = uri.authority().map_or("", http::uri::Authority::as_str);
-        request.headers_mut().insert(HOST, HeaderValue::from_str(authority).map_err(io::Error::other)?);
+        request
+            .headers_mut()
+            .insert(HOST, HeaderValue::from_str(authority).map_err(io::Error::other)?);
         let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
         *request.uri_mut() = path.parse().map_err(io::Error::other)?;
     }
@@ -125,20 +127,25 @@ fn request(account: &Account, assertion: &SecretString, http2: bool) -> io::Resu
 
 async fn read(answer: Response<Incoming>) -> io::Result<(StatusCode, Bytes)> {
     let status = answer.status();
-    let body = Limited::new(answer.into_body(), MAX_BODY).collect().await.map_err(io::Error::other)?;
+    let body = Limited::new(answer.into_body(), MAX_BODY)
+        .collect()
+        .await
+        .map_err(io::Error::other)?;
     Ok((status, body.to_bytes()))
 }
 
 fn judge(status: StatusCode, body: &[u8]) -> Result<Issued, Refusal> {
     if status.is_success() {
         // The body is not told: it holds the token.
-        let grant: Grant = serde_json::from_slice(body).map_err(|_| Refusal::Failed("an answer without a token".into()))?;
+        let grant: Grant =
+            serde_json::from_slice(body).map_err(|_| Refusal::Failed("an answer without a token".into()))?;
         return Ok(Issued {
             token: grant.access_token,
             lifetime: Duration::from_secs(grant.expires_in.unwrap_or(3_600)),
         });
     }
-    let ours = status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT && status != StatusCode::TOO_MANY_REQUESTS;
+    let ours =
+        status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT && status != StatusCode::TOO_MANY_REQUESTS;
     if !ours {
         return Err(Refusal::Failed(format!("HTTP {}", status.as_u16())));
     }
@@ -158,7 +165,10 @@ fn word(error: &str) -> &'static str {
         "access_denied",
         "deleted_client",
     ];
-    WORDS.into_iter().find(|word| *word == error).unwrap_or("token_exchange_refused")
+    WORDS
+        .into_iter()
+        .find(|word| *word == error)
+        .unwrap_or("token_exchange_refused")
 }
 
 /// Runs hyper's helper tasks on this thread.
@@ -200,7 +210,15 @@ mod tests {
 
     #[test]
     fn trouble_of_theirs_is_no_refusal() {
-        for (status, body) in [(500, ""), (503, "{}"), (429, "{}"), (408, ""), (200, "<html>"), (200, "{}"), (302, "")] {
+        for (status, body) in [
+            (500, ""),
+            (503, "{}"),
+            (429, "{}"),
+            (408, ""),
+            (200, "<html>"),
+            (200, "{}"),
+            (302, ""),
+        ] {
             let answer = judge(StatusCode::from_u16(status).unwrap(), body.as_bytes());
             assert!(matches!(answer, Err(Refusal::Failed(_))), "{status} {body}");
         }
@@ -209,7 +227,9 @@ mod tests {
     #[test]
     fn no_failure_tells_a_token() {
         let body = br#"{"access_token":"ya29.secret","expires_in":"soon"}"#;
-        let Err(refusal) = judge(StatusCode::OK, body) else { panic!("must fail") };
+        let Err(refusal) = judge(StatusCode::OK, body) else {
+            panic!("must fail")
+        };
         assert!(!format!("{refusal:?}").contains("secret"));
     }
 }

@@ -31,7 +31,10 @@ mod tests {
         };
         for failures in 0..100 {
             let wait = backoff.after(failures);
-            assert!(wait >= Duration::from_millis(50) && wait <= Duration::from_secs(5), "{wait:?}");
+            assert!(
+                wait >= Duration::from_millis(50) && wait <= Duration::from_secs(5),
+                "{wait:?}"
+            );
         }
         assert!(backoff.after(1) <= Duration::from_millis(100));
         assert!(backoff.after(30) >= Duration::from_millis(2_500));

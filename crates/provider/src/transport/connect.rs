@@ -88,7 +88,9 @@ pub(crate) async fn dial(origin: &Origin, patience: Duration) -> io::Result<Dial
             protocol: None,
         });
     };
-    let tls = TlsConnector::from(Arc::clone(config)).connect(name.clone(), tcp).await?;
+    let tls = TlsConnector::from(Arc::clone(config))
+        .connect(name.clone(), tcp)
+        .await?;
     let protocol = tls.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
     Ok(Dialled {
         io: Box::new(tls),
@@ -98,7 +100,9 @@ pub(crate) async fn dial(origin: &Origin, patience: Duration) -> io::Result<Dial
 
 /// Asks DNS for every connection and begins at a random address, so that the connections spread over the provider's machines.
 async fn connect_any(origin: &Origin, patience: Duration) -> io::Result<TcpStream> {
-    let mut addresses: Vec<SocketAddr> = tokio::net::lookup_host((origin.host.as_str(), origin.port)).await?.collect();
+    let mut addresses: Vec<SocketAddr> = tokio::net::lookup_host((origin.host.as_str(), origin.port))
+        .await?
+        .collect();
     addresses.shuffle(&mut rand::rng());
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
     for address in addresses {

@@ -168,7 +168,11 @@ impl Connection {
             return None;
         }
         self.refusals.set(self.refusals.get().saturating_add(1));
-        let over = self.refusals.get().checked_sub(PATIENCE_WITH_REFUSALS).filter(|over| *over > 0)?;
+        let over = self
+            .refusals
+            .get()
+            .checked_sub(PATIENCE_WITH_REFUSALS)
+            .filter(|over| *over > 0)?;
         let until = Instant::now() + PAUSES.after(over);
         self.paused_until.set(Some(until));
         Some(until)
@@ -185,7 +189,9 @@ impl Connection {
         let mut changed = self.limit.replace(limit) != limit;
         // A handle without streams of its own is ready unless a GOAWAY or an error has come.
         let mut send = self.send.borrow_mut();
-        let gone = send.as_mut().is_none_or(|send| matches!(send.poll_ready(cx), Poll::Ready(Err(_))));
+        let gone = send
+            .as_mut()
+            .is_none_or(|send| matches!(send.poll_ready(cx), Poll::Ready(Err(_))));
         drop(send);
         if gone && self.is_open() {
             self.retire();
@@ -242,7 +248,11 @@ async fn watch(connection: &Connection, mut pings: PingPong, tuning: &Tuning) {
     let heard = &connection.heard;
     loop {
         let idle = connection.in_use.get() == 0;
-        let patience = if idle { tuning.idle_ping_after } else { tuning.ping_after };
+        let patience = if idle {
+            tuning.idle_ping_after
+        } else {
+            tuning.ping_after
+        };
         let (now, last) = (Instant::now(), heard.get());
         if now < last + patience {
             // Looked at again after at most `ping_after`, because requests may open meanwhile.

@@ -151,16 +151,12 @@ impl Pool {
                 sleep_until(at).await;
             }
             let id = pool.origin.next_attempt();
-            let opened = match pool.state.borrow().closed {
-                true => Err(io::ErrorKind::ConnectionAborted.into()),
-                false => Ok(()),
-            };
-            let opened = match opened {
-                Ok(()) => timeout(pool.tuning.connect_timeout, connection::open(&pool.origin, &pool.tuning, id))
-                    .await
-                    .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
-                Err(e) => Err(e),
-            };
+            if pool.state.borrow().closed {
+                return;
+            }
+            let opening = connection::open(&pool.origin, &pool.tuning, id);
+            let opened = timeout(pool.tuning.connect_timeout, opening).await;
+            let opened = opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
             match opened {
                 Ok((connection, driver)) => pool.opened(connection, driver),
                 Err(e) => pool.failed(id, &e),
@@ -171,7 +167,12 @@ impl Pool {
     fn opened(&self, connection: Rc<Connection>, driver: Driver) {
         let provider = self.origin.provider;
         ::metrics::counter!(CONNECTS_TOTAL, "provider" => provider, "result" => "ok").increment(1);
-        tracing::debug!(provider, host = self.origin.host(), connection = connection.id, "connected");
+        tracing::debug!(
+            provider,
+            host = self.origin.host(),
+            connection = connection.id,
+            "connected"
+        );
         let closed = {
             let mut state = self.state.borrow_mut();
             state.connecting -= 1;
@@ -211,7 +212,11 @@ impl Pool {
                 return;
             }
             state.note_failure();
-            if state.open.is_empty() { std::mem::take(&mut state.waiters) } else { VecDeque::new() }
+            if state.open.is_empty() {
+                std::mem::take(&mut state.waiters)
+            } else {
+                VecDeque::new()
+            }
         };
         ::metrics::counter!(CONNECTS_TOTAL, "provider" => provider, "result" => "failed").increment(1);
         tracing::warn!(provider, host = self.origin.host(), error = %e, waiting = told.len(), "cannot connect to the provider");
@@ -244,7 +249,12 @@ impl Pool {
         ::metrics::counter!(CONNECTIONS_ENDED_TOTAL, "provider" => provider, "reason" => reason).increment(1);
         match end {
             End::Broken(e) => tracing::info!(provider, connection = id, open, error = %e, "a connection broke"),
-            End::Silent => tracing::warn!(provider, connection = id, open, "a connection is dead: no answer to a PING"),
+            End::Silent => tracing::warn!(
+                provider,
+                connection = id,
+                open,
+                "a connection is dead: no answer to a PING"
+            ),
             End::Closed => tracing::debug!(provider, connection = id, open, "a connection closed"),
         }
         connection.retire();
@@ -284,10 +294,16 @@ impl State {
             return 0;
         }
         // One careful attempt at a time while the peer is in trouble.
-        let most = if self.failures > 0 { self.open.len().max(1) } else { tuning.connections };
+        let most = if self.failures > 0 {
+            self.open.len().max(1)
+        } else {
+            tuning.connections
+        };
         let wanted = (2 * load).div_ceil(self.usual).min(most);
         let waiting_for_nothing = !self.waiters.is_empty() && self.open.is_empty();
-        wanted.max(usize::from(waiting_for_nothing)).saturating_sub(self.open.len() + self.connecting)
+        wanted
+            .max(usize::from(waiting_for_nothing))
+            .saturating_sub(self.open.len() + self.connecting)
     }
 
     fn note_failure(&mut self) {

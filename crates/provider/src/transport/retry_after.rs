@@ -85,8 +85,18 @@ mod tests {
 
     #[test]
     fn nonsense_means_nothing() {
-        for odd in ["", "-1", "1.5", "soon", "Sun, 06 Nov 1994", "Sun, 06 Foo 1994 08:49:37 GMT", "Sun, 6 Nov 1994 8:49:37 GMT",
-            "Sunday, 06-Nov-94 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:37 CET", "Sun, 99 Nov 1994 08:49:37 GMT"] {
+        for odd in [
+            "",
+            "-1",
+            "1.5",
+            "soon",
+            "Sun, 06 Nov 1994",
+            "Sun, 06 Foo 1994 08:49:37 GMT",
+            "Sun, 6 Nov 1994 8:49:37 GMT",
+            "Sunday, 06-Nov-94 08:49:37 GMT",
+            "Sun, 06 Nov 1994 08:49:37 CET",
+            "Sun, 99 Nov 1994 08:49:37 GMT",
+        ] {
             assert_eq!(secs(odd, 0), None, "{odd}");
         }
     }

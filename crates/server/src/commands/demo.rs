@@ -47,9 +47,18 @@ impl Demo {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         let scratch = match &self.data {
             Some(_) => None,
-            None => Some(tempfile::Builder::new().prefix("bugle-demo-").tempdir().context("cannot make a directory for the demonstration")?),
+            None => Some(
+                tempfile::Builder::new()
+                    .prefix("bugle-demo-")
+                    .tempdir()
+                    .context("cannot make a directory for the demonstration")?,
+            ),
         };
-        let dir = self.data.clone().or_else(|| scratch.as_ref().map(|dir| dir.path().to_owned())).context("no directory")?;
+        let dir = self
+            .data
+            .clone()
+            .or_else(|| scratch.as_ref().map(|dir| dir.path().to_owned()))
+            .context("no directory")?;
         let sim = start_simulator(&dir).await?;
         let settings = self.settings(&dir, &sim)?;
         telemetry::log(&settings.log)?;
@@ -89,7 +98,11 @@ impl Demo {
     async fn show(&self, client: &Client, sim: &Sim) -> anyhow::Result<()> {
         let began = Instant::now();
         register(client, self.devices).await?;
-        say(&format!("registered {} devices and subscribed them to channel {CHANNEL:?} in {:.1?}", self.devices, began.elapsed()))?;
+        say(&format!(
+            "registered {} devices and subscribed them to channel {CHANNEL:?} in {:.1?}",
+            self.devices,
+            began.elapsed()
+        ))?;
 
         let began = Instant::now();
         let push = json!({
@@ -100,9 +113,15 @@ impl Demo {
         say(&format!("send_push_notification answered {sent}"))?;
         let status = wait_for(client, &sent).await?;
         let took = began.elapsed();
-        say(&format!("\nthe push's account ({took:.1?} from request to end):\n{}", account(&status)))?;
+        say(&format!(
+            "\nthe push's account ({took:.1?} from request to end):\n{}",
+            account(&status)
+        ))?;
         let stats = serde_json::to_value(sim.stats())?;
-        say(&format!("what arrived at the simulator: {} messages for {} tokens, {} twice", stats["outcomes"]["accepted"], stats["tokens"], stats["repeats"]))?;
+        say(&format!(
+            "what arrived at the simulator: {} messages for {} tokens, {} twice",
+            stats["outcomes"]["accepted"], stats["tokens"], stats["repeats"]
+        ))?;
         if let Some(message) = sim.messages().last() {
             say(&format!("the last of them: {}", serde_json::to_string(message)?))?;
         }
@@ -111,12 +130,18 @@ impl Demo {
 }
 
 async fn start_simulator(dir: &Path) -> anyhow::Result<Sim> {
-    let config = bugle_sim::Config { tls: true, state_dir: Some(dir.join("simulator")), ..bugle_sim::Config::default() };
+    let config = bugle_sim::Config {
+        tls: true,
+        state_dir: Some(dir.join("simulator")),
+        ..bugle_sim::Config::default()
+    };
     Sim::start(config).await.context("cannot start the simulator")
 }
 
 fn path_text(path: &Path) -> anyhow::Result<String> {
-    path.to_str().map(str::to_owned).with_context(|| format!("the path {} is no UTF-8 text", path.display()))
+    path.to_str()
+        .map(str::to_owned)
+        .with_context(|| format!("the path {} is no UTF-8 text", path.display()))
 }
 
 /// Registers devices on three platforms and subscribes each, many commands in one request.
@@ -150,7 +175,16 @@ async fn wait_for(client: &Client, sent: &Value) -> anyhow::Result<Value> {
 
 /// The account as a table.
 fn account(status: &Value) -> String {
-    const COUNTS: [&str; 8] = ["targeted", "sent", "failed", "invalid", "skipped", "expired", "cancelled", "waiting"];
+    const COUNTS: [&str; 8] = [
+        "targeted",
+        "sent",
+        "failed",
+        "invalid",
+        "skipped",
+        "expired",
+        "cancelled",
+        "waiting",
+    ];
     let row = |name: &str, of: &Value| {
         let cells: String = COUNTS.iter().map(|count| format!("{:>10}", of[*count])).collect();
         format!("  {name:<14}{cells}\n")

@@ -39,11 +39,18 @@ impl Serve {
             tracing::warn!("api.insecure is on: whoever reaches the API may use it");
         }
         if !settings.fcm.is_on() {
-            tracing::warn!("no provider is configured: devices can be registered, pushes are refused; set fcm.credentials_file");
+            tracing::warn!(
+                "no provider is configured: devices can be registered, pushes are refused; set fcm.credentials_file"
+            );
         }
         if let Some(key) = &started.new_key {
             let mut out = std::io::stdout().lock();
-            writeln!(out, "API key (shown once, kept in {}): {}", settings.data.dir.join("api-key").display(), key.expose_secret())?;
+            writeln!(
+                out,
+                "API key (shown once, kept in {}): {}",
+                settings.data.dir.join("api-key").display(),
+                key.expose_secret()
+            )?;
             out.flush()?;
         }
         life.stop.cancelled().await;

@@ -39,18 +39,34 @@ pub(crate) struct Simulate {
 impl Simulate {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         telemetry::log(&Log::default())?;
-        let config = bugle_sim::Config { listen: self.listen, tls: !self.plain, state_dir: Some(self.dir.clone()), ..bugle_sim::Config::default() };
-        let sim = bugle_sim::Sim::start(config).await.with_context(|| format!("cannot start the simulator on {}", self.listen))?;
+        let config = bugle_sim::Config {
+            listen: self.listen,
+            tls: !self.plain,
+            state_dir: Some(self.dir.clone()),
+            ..bugle_sim::Config::default()
+        };
+        let sim = bugle_sim::Sim::start(config)
+            .await
+            .with_context(|| format!("cannot start the simulator on {}", self.listen))?;
         if let Some(settings) = &self.settings {
             let patch = serde_json::from_str(settings).context("--settings: expected a JSON object")?;
             sim.merge(&patch).context("--settings")?;
         }
         let dir = self.dir.canonicalize().unwrap_or(self.dir);
         let mut out = std::io::stdout().lock();
-        writeln!(out, "simulating FCM at {}; statistics at {}/sim/stats", sim.endpoint(), sim.endpoint())?;
+        writeln!(
+            out,
+            "simulating FCM at {}; statistics at {}/sim/stats",
+            sim.endpoint(),
+            sim.endpoint()
+        )?;
         writeln!(out, "to send to it:\n")?;
         writeln!(out, "  BUGLE__FCM__ENDPOINT={} \\", sim.endpoint())?;
-        writeln!(out, "  BUGLE__FCM__CREDENTIALS_FILE={} \\", dir.join("service-account.json").display())?;
+        writeln!(
+            out,
+            "  BUGLE__FCM__CREDENTIALS_FILE={} \\",
+            dir.join("service-account.json").display()
+        )?;
         writeln!(out, "  BUGLE__TLS__EXTRA_CA_FILE={} \\", dir.join("ca.pem").display())?;
         writeln!(out, "  bugle serve")?;
         out.flush()?;

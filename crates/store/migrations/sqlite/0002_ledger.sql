@@ -35,7 +35,8 @@ CREATE INDEX        pushes_by_end   ON pushes (ended_at) WHERE ended_at IS NOT N
 CREATE TABLE legs (
     push        INTEGER NOT NULL,
     route       INTEGER NOT NULL,
-    due         INTEGER NOT NULL,           -- the push's
+    app         INTEGER NOT NULL,           -- the push's, as is
+    due         INTEGER NOT NULL,           -- this
     cursor      INTEGER NOT NULL DEFAULT 0, -- the last device key that was handed out
     bound       INTEGER,                    -- the newest key that is meant; NULL = not walked yet
     closed      INTEGER NOT NULL,           -- 1 = no further pages come from the audience
@@ -56,6 +57,7 @@ CREATE TABLE legs (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX legs_open     ON legs (due, push, route) WHERE closed = 0;
+CREATE INDEX legs_waiting  ON legs (app, route, outstanding) WHERE outstanding > 0;
 CREATE INDEX legs_rejected ON legs (push, route) WHERE rejected = 1 AND ended_at IS NULL;
 
 CREATE TABLE pages (

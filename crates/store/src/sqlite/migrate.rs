@@ -11,6 +11,7 @@ use crate::{Error, Result};
 
 const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0001_registry.sql"),
+    include_str!("../../migrations/sqlite/0002_ledger.sql"),
 ];
 
 /// Marks the file as bugle's, "bugl" in ASCII.

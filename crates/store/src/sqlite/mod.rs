@@ -19,6 +19,7 @@ mod failure;
 mod files;
 mod gone;
 mod inbox;
+mod ledger;
 mod lists;
 mod lock;
 mod migrate;
@@ -38,6 +39,7 @@ use bugle_model::Clock;
 use self::apps::Apps;
 use self::checkpoint::Checkpointer;
 use self::connections::Connections;
+use self::ledger::Leases;
 use self::lock::Lock;
 use self::readers::Readers;
 use self::writer::Writer;
@@ -51,6 +53,7 @@ pub struct Store {
     _checkpointer: Checkpointer,
     writer: Writer,
     apps: Apps,
+    leases: Leases,
     clock: Arc<dyn Clock>,
     _locks: Vec<Lock>,
 }
@@ -78,6 +81,7 @@ pub fn open(config: &Config, data_dir: &Path, clock: Arc<dyn Clock>, handover: A
         _checkpointer: Checkpointer::start(connections.checkpointer, &path, writer.restart_flag())?,
         writer,
         apps,
+        leases: Leases::default(),
         clock,
         _locks: locks,
     }))

@@ -7,7 +7,11 @@ fn at(status: u16, body: &str) -> Outcome {
 }
 
 fn verdict(status: u16, retry_after: Option<u64>, body: &str) -> Verdict {
-    classify(StatusCode::from_u16(status).unwrap(), retry_after.map(Duration::from_secs), body.as_bytes())
+    classify(
+        StatusCode::from_u16(status).unwrap(),
+        retry_after.map(Duration::from_secs),
+        body.as_bytes(),
+    )
 }
 
 fn fcm_error(code: u16, status: &str, message: &str, error_code: &str) -> String {
@@ -38,8 +42,14 @@ fn a_message_that_was_taken_is_accepted_with_its_name() {
         Outcome::Accepted { message_id } => message_id,
         other => panic!("{other:?}"),
     };
-    assert_eq!(&*taken(r#"{"name": "projects/p/messages/0:1500415314455276%31bd1c96"}"#), "projects/p/messages/0:1500415314455276%31bd1c96");
-    assert_eq!(&*taken(r#"{"name": "projects/p/messages/\u0061"}"#), "projects/p/messages/a");
+    assert_eq!(
+        &*taken(r#"{"name": "projects/p/messages/0:1500415314455276%31bd1c96"}"#),
+        "projects/p/messages/0:1500415314455276%31bd1c96"
+    );
+    assert_eq!(
+        &*taken(r#"{"name": "projects/p/messages/\u0061"}"#),
+        "projects/p/messages/a"
+    );
     assert_eq!(&*taken("<html>"), "");
     assert_eq!(&*taken(""), "");
 }
@@ -53,8 +63,15 @@ fn an_unregistered_token_is_dead() {
 #[test]
 fn a_404_without_that_word_removes_nothing() {
     let plain = r#"{"error":{"code":404,"message":"Requested entity was not found.","status":"NOT_FOUND"}}"#;
-    for body in [plain, "<!DOCTYPE html><title>Error 404 (Not Found)!!1</title>", "", "UNREGISTERED", r#"{"error":"UNREGISTERED"}"#,
-        r#"{"error":{"details":{"errorCode":"UNREGISTERED"}}}"#, r#"{"error":{"details":[{"errorCode":"UNREGISTERED"}]}}"#] {
+    for body in [
+        plain,
+        "<!DOCTYPE html><title>Error 404 (Not Found)!!1</title>",
+        "",
+        "UNREGISTERED",
+        r#"{"error":"UNREGISTERED"}"#,
+        r#"{"error":{"details":{"errorCode":"UNREGISTERED"}}}"#,
+        r#"{"error":{"details":[{"errorCode":"UNREGISTERED"}]}}"#,
+    ] {
         assert_eq!(at(404, body), credential("NOT_FOUND"), "{body}");
     }
 }
@@ -77,7 +94,12 @@ fn a_violated_field_is_the_payloads_fault() {
 
 #[test]
 fn a_token_that_is_none_is_dead() {
-    let body = fcm_error(400, "INVALID_ARGUMENT", "The registration token is not a valid FCM registration token", "INVALID_ARGUMENT");
+    let body = fcm_error(
+        400,
+        "INVALID_ARGUMENT",
+        "The registration token is not a valid FCM registration token",
+        "INVALID_ARGUMENT",
+    );
     assert_eq!(at(400, &body), DEAD);
     // The same with the violation spelled out, as it is seen in the field.
     let body = r#"{"error":{"code":400,"message":"Request contains an invalid argument.","status":"INVALID_ARGUMENT","details":[
@@ -115,12 +137,23 @@ fn any_doubt_about_a_400_keeps_the_device() {
 #[test]
 fn a_token_of_another_sender_is_a_mismatch() {
     let body = fcm_error(403, "PERMISSION_DENIED", "SenderId mismatch", "SENDER_ID_MISMATCH");
-    assert_eq!(verdict(403, None, &body), Outcome::Mismatch { reason: "SENDER_ID_MISMATCH" }.into());
+    assert_eq!(
+        verdict(403, None, &body),
+        Outcome::Mismatch {
+            reason: "SENDER_ID_MISMATCH"
+        }
+        .into()
+    );
 }
 
 #[test]
 fn a_bad_key_inside_firebase_is_no_reason_for_a_new_token() {
-    let body = fcm_error(401, "UNAUTHENTICATED", "Auth error from APNS or Web Push Service", "THIRD_PARTY_AUTH_ERROR");
+    let body = fcm_error(
+        401,
+        "UNAUTHENTICATED",
+        "Auth error from APNS or Web Push Service",
+        "THIRD_PARTY_AUTH_ERROR",
+    );
     assert_eq!(verdict(401, None, &body), credential("THIRD_PARTY_AUTH_ERROR").into());
 }
 
@@ -140,13 +173,26 @@ fn a_quota_is_the_projects_unless_it_says_otherwise() {
         Outcome::Throttle { whole, .. } => whole,
         other => panic!("{other:?}"),
     };
-    assert!(whole(&fcm_error(429, "RESOURCE_EXHAUSTED", "Quota exceeded", "QUOTA_EXCEEDED")));
+    assert!(whole(&fcm_error(
+        429,
+        "RESOURCE_EXHAUSTED",
+        "Quota exceeded",
+        "QUOTA_EXCEEDED"
+    )));
     assert!(whole(""));
     assert!(whole(&quota("[]")));
-    assert!(whole(&quota(r#"[{"subject":"project:my-app","description":"Message rate exceeded"}]"#)));
-    assert!(whole(&quota(r#"[{"subject":"project:device-cloud","description":"Message rate exceeded"}]"#)));
-    assert!(!whole(&quota(r#"[{"subject":"device","description":"Device message rate exceeded"}]"#)));
-    assert!(!whole(&quota(r#"[{"subject":"topic:news","description":"Topic message rate exceeded"}]"#)));
+    assert!(whole(&quota(
+        r#"[{"subject":"project:my-app","description":"Message rate exceeded"}]"#
+    )));
+    assert!(whole(&quota(
+        r#"[{"subject":"project:device-cloud","description":"Message rate exceeded"}]"#
+    )));
+    assert!(!whole(&quota(
+        r#"[{"subject":"device","description":"Device message rate exceeded"}]"#
+    )));
+    assert!(!whole(&quota(
+        r#"[{"subject":"topic:news","description":"Topic message rate exceeded"}]"#
+    )));
     assert!(whole(&quota(r#"[{"subject":"device"},{"subject":"project"}]"#)));
 }
 
@@ -163,8 +209,17 @@ fn a_throttled_target_waits_as_told_or_a_minute() {
 #[test]
 fn trouble_at_google_is_transient() {
     let internal = fcm_error(500, "INTERNAL", "Internal error encountered.", "INTERNAL");
-    let cases = [(500, internal.as_str(), "INTERNAL"), (503, "", "UNAVAILABLE"), (502, "<!DOCTYPE html><title>Error 502 (Server Error)!!1</title>", "server error"),
-        (504, "", "server error"), (408, "", "server error")];
+    let cases = [
+        (500, internal.as_str(), "INTERNAL"),
+        (503, "", "UNAVAILABLE"),
+        (
+            502,
+            "<!DOCTYPE html><title>Error 502 (Server Error)!!1</title>",
+            "server error",
+        ),
+        (504, "", "server error"),
+        (408, "", "server error"),
+    ];
     for (status, body, reason) in cases {
         assert_eq!(at(status, body), transient(reason, None), "{status}");
         let later = verdict(status, Some(30), body).outcome;

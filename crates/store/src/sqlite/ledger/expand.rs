@@ -1,6 +1,6 @@
 //! Reads on in a leg's audience, and writes down what was read as pages.
 
-use bugle_model::{DeviceKey, Flow, PageId, PageRef, PushKey, Route, Timestamp};
+use bugle_model::{AppId, DeviceKey, Flow, PageId, PageRef, PushKey, Route, Timestamp};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::audience::{self, Audience};
@@ -32,6 +32,18 @@ pub(super) fn open_legs(conn: &Connection, cx: &Context, now: Timestamp, limit: 
         });
     }
     Ok(legs)
+}
+
+pub(super) fn outstanding(conn: &Connection, cx: &Context) -> Result<Vec<(AppId, Route, u64)>> {
+    let mut statement = conn.prepare_cached(
+        "SELECT app, route, sum(outstanding) FROM legs WHERE outstanding > 0 GROUP BY app, route ORDER BY app, route",
+    )?;
+    let mut rows = statement.query([])?;
+    let mut sums = Vec::new();
+    while let Some(row) = rows.next()? {
+        sums.push((cx.apps.name(conn, row.get(0)?)?, route(row.get(1)?)?, row.get(2)?));
+    }
+    Ok(sums)
 }
 
 pub(super) fn walk(

@@ -187,9 +187,9 @@ impl Books {
 /// Adds to a leg, which is made if it is not there. Returns whether its audience goes on.
 fn write_change(conn: &Connection, push: PushKey, leg: u8, change: &Change) -> Result<bool> {
     let mut statement = conn.prepare_cached(
-        "INSERT INTO legs (push, route, due, closed, targeted, outstanding,
+        "INSERT INTO legs (push, route, app, due, closed, targeted, outstanding,
                            sent, failed, invalid, skipped, expired, cancelled, answered, payload)
-         VALUES (?1, ?2, 0, 1, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+         VALUES (?1, ?2, (SELECT app FROM pushes WHERE key = ?1), 0, 1, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
          ON CONFLICT (push, route) DO UPDATE SET
             targeted = targeted + excluded.targeted, outstanding = outstanding + excluded.outstanding,
             sent = sent + excluded.sent, failed = failed + excluded.failed, invalid = invalid + excluded.invalid,
@@ -268,6 +268,11 @@ fn end_state(push: &Push, rejected: bool, now: Timestamp) -> PushState {
 pub(super) fn close_legs(conn: &Connection, push: PushKey, books: &mut Books) -> Result<()> {
     conn.prepare_cached("UPDATE legs SET closed = 1 WHERE push = ? AND closed = 0")?
         .execute([push.0])?;
+    touch_legs(conn, push, books)
+}
+
+/// All legs of a push may have ended, and the push itself.
+pub(super) fn touch_legs(conn: &Connection, push: PushKey, books: &mut Books) -> Result<()> {
     let mut statement = conn.prepare_cached("SELECT route FROM legs WHERE push = ? AND ended_at IS NULL")?;
     let mut found = statement.query([push.0])?;
     while let Some(row) = found.next()? {

@@ -63,7 +63,8 @@ fn read_one(conn: &Connection, cx: &Context, grant: &Grant, now: Timestamp) -> R
 
 pub(super) fn body(conn: &Connection, push: PushKey) -> Result<Option<Vec<u8>>> {
     let mut statement = conn.prepare_cached("SELECT body FROM pushes WHERE key = ?")?;
-    Ok(statement.query_row([push.0], |row| row.get(0)).optional()?.flatten())
+    let body: Option<Option<Vec<u8>>> = statement.query_row([push.0], |row| row.get(0)).optional()?;
+    Ok(body.flatten())
 }
 
 pub(super) fn reread(conn: &Connection, id: PageId, after: i64) -> Result<Vec<Target>> {

@@ -1,0 +1,144 @@
+//! The API with everything behind it, and ways to ask it.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use bugle_api::{Config, Keys, router};
+use bugle_model::{AppId, Lane, Provider, Timestamp};
+use bugle_service::{Limits, PushConfig, Service};
+use bugle_store::Store;
+use bugle_testkit::TestClock;
+use http::{Request, StatusCode};
+use http_body_util::BodyExt;
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
+
+/// The key that all requests of these tests show.
+pub(crate) const KEY: &str = "the-key";
+
+pub(crate) struct Api {
+    pub(crate) router: Router,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Arc<TestClock>,
+    pub(crate) tasks: TaskTracker,
+}
+
+/// An answer as it came.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// The only reply's error, as "code message".
+    pub(crate) fn error(&self) -> String {
+        let body = self.json();
+        let error = &body["error"];
+        format!("{} {}", error["code"], error["message"].as_str().unwrap_or("-"))
+    }
+}
+
+impl Api {
+    pub(crate) fn new() -> Self {
+        Self::with(Config::default(), &[Provider::Fcm])
+    }
+
+    pub(crate) fn with(config: Config, enabled: &[Provider]) -> Self {
+        let store = Arc::new(crate::memory::Memory::default());
+        Self::over(store, config, enabled)
+    }
+
+    pub(crate) fn over(store: Arc<dyn Store>, config: Config, enabled: &[Provider]) -> Self {
+        let clock = Arc::new(TestClock::new());
+        let tasks = TaskTracker::new();
+        let enabled = enabled.iter().map(|provider| (AppId::default_app(), *provider));
+        let service = Service::new(
+            Arc::clone(&store),
+            Arc::clone(&clock) as Arc<_>,
+            PushConfig::default(),
+            Limits::default(),
+            enabled,
+        );
+        let (key, other) = (SecretString::from(KEY), SecretString::from("another-key"));
+        let keys = [(AppId::default_app(), &key), (AppId::default_app(), &other)];
+        let keys = Keys::new(keys, config.insecure);
+        let metrics = Arc::new(|| "bugle_up 1\n".to_owned());
+        Self {
+            router: router(Arc::new(service), keys, config, tasks.clone(), metrics),
+            store,
+            clock,
+            tasks,
+        }
+    }
+
+    pub(crate) async fn ask(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        Answer {
+            status: parts.status,
+            text: String::from_utf8(bytes.to_vec()).unwrap(),
+        }
+    }
+
+    /// A body as it is to a path, with the key.
+    pub(crate) async fn post(&self, path: &str, body: impl Into<Body>) -> Answer {
+        let request = Request::post(path).header("x-api-key", KEY);
+        self.ask(request.body(body.into()).unwrap()).await
+    }
+
+    /// One method's answer, whatever it is.
+    pub(crate) async fn call(&self, method: &str, params: &Value) -> Answer {
+        self.post(&format!("/api/{method}"), params.to_string()).await
+    }
+
+    /// One method's result.
+    pub(crate) async fn result(&self, method: &str, params: Value) -> Value {
+        let answer = self.call(method, &params).await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+        let mut body = answer.json();
+        assert!(body.get("error").is_none(), "{method} {params}: {answer:?}");
+        body["result"].take()
+    }
+
+    /// One method's error, as "code message", told as HTTP 200.
+    pub(crate) async fn error(&self, method: &str, params: Value) -> String {
+        let answer = self.call(method, &params).await;
+        assert_eq!(answer.status, StatusCode::OK, "{method} {params}: {answer:?}");
+        answer.error()
+    }
+
+    /// Registers an Android device with this id and a token of its own.
+    pub(crate) async fn device(&self, id: &str) -> Value {
+        let params = json!({"id": id, "platform": "android", "token": format!("token-of-{id}")});
+        self.result("device_register", params).await
+    }
+
+    /// Everything that requests could have changed.
+    pub(crate) async fn content(&self) -> Value {
+        let devices = json!({"include_meta": true, "include_topics": true, "include_total_count": true, "limit": 1_000});
+        let later = Timestamp(i64::MAX / 2);
+        let mut pages = self.store.due_pages(Lane::Urgent, later, 1_000).await.unwrap();
+        pages.extend(self.store.due_pages(Lane::Bulk, later, 1_000).await.unwrap());
+        json!({
+            "devices": self.result("device_list", devices).await,
+            "subscriptions": self.result("device_subscription_list", json!({"limit": 1_000})).await,
+            "open legs": self.store.open_legs(later, 1_000).await.unwrap().len(),
+            "pages": pages.len(),
+        })
+    }
+}
+
+/// The names of the items of a list, one after the other.
+pub(crate) fn names(list: &Value, field: &str) -> Vec<String> {
+    let items = list["items"].as_array().unwrap();
+    items.iter().map(|item| item[field].as_str().unwrap().to_owned()).collect()
+}

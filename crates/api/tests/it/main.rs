@@ -1,0 +1,10 @@
+//! The router over a real store, driven without a network.
+
+mod broken;
+mod devices;
+mod harness;
+mod memory;
+mod odd;
+mod pushes;
+mod subscriptions;
+mod transport;

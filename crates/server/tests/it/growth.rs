@@ -1,0 +1,76 @@
+//! Nothing grows with the audience.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::world::{World, tokens};
+
+/// The sizes at their highest during a broadcast.
+#[derive(Debug, Default)]
+struct Peak {
+    pages: u64,
+    ledger_kib: u64,
+    memory_kib: u64,
+}
+
+/// A broadcast with 30 % of the answers 503 and short retries, watched.
+async fn broadcast(audience: usize) -> Peak {
+    let settings = [
+        ("fanout.window", "8000"),
+        ("fanout.push_window", "8000"),
+        ("sender.max_attempts", "60"),
+        ("sender.backoff", "50ms"),
+        ("sender.backoff_max", "200ms"),
+    ];
+    let mut world = World::start(json!({"shares": {"unavailable": 300}}), &settings).await;
+    world.api.register_all(tokens("growth-", audience)).await;
+    // Registration has its own peaks: they are left behind with the process.
+    assert!(world.server.stop().await.success());
+    world.server.restart();
+    world.api = crate::world::Api::new(world.server.addr, crate::world::KEY);
+    let db = rusqlite::Connection::open_with_flags(world.server.database(), rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)
+        .unwrap();
+    let size = |db: &rusqlite::Connection| -> u64 {
+        db.query_row(
+            "SELECT page_count * page_size / 1024 FROM pragma_page_count, pragma_page_size",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap()
+    };
+    let before = size(&db);
+    let uid = world.api.broadcast().await;
+    let mut peak = Peak::default();
+    loop {
+        let pages: u64 = db
+            .query_row("SELECT count(*) FROM pages", [], |row| row.get(0))
+            .unwrap();
+        peak.pages = peak.pages.max(pages);
+        peak.ledger_kib = peak.ledger_kib.max(size(&db) - before);
+        let status = world.api.status(&uid).await;
+        if status.get("ended_at").is_some() {
+            assert_eq!(status["sent"], audience as u64, "{status}");
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    peak.memory_kib = world.server.peak_memory_kib();
+    peak
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_ledger_and_memory_are_those_of_a_tenth_of_the_audience() {
+    let small = broadcast(10_000).await;
+    let large = broadcast(100_000).await;
+    eprintln!("10 000 devices: {small:?}; 100 000 devices: {large:?}");
+    let within = |what: &str, small: u64, large: u64| {
+        assert!(
+            large * 2 <= small * 3,
+            "{what}: {small} for 10 000 devices, {large} for 100 000"
+        )
+    };
+    within("pages", small.pages, large.pages);
+    within("ledger", small.ledger_kib, large.ledger_kib);
+    within("memory", small.memory_kib, large.memory_kib);
+}

@@ -1,0 +1,51 @@
+//! Clients that hang up, and stores that cannot write.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::world::{KEY, World, tokens};
+
+/// Sends a push and closes the socket without waiting for the answer.
+async fn send_and_hang_up(addr: std::net::SocketAddr, uid: &str) {
+    let body = json!({"recipient": {"channels": ["news"]}, "uid": uid, "notification": {"fcm": {"notification": {"title": "t"}}}}).to_string();
+    let head = format!(
+        "POST /api/send_push_notification HTTP/1.1\r\nHost: b\r\nX-API-Key: {KEY}\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_hangs_up_does_not_strand_its_push() {
+    const PUSHES: usize = 50;
+    let world = World::start(json!({}), &[]).await;
+    world.api.register_all(tokens("hangup-", 20)).await;
+    for i in 0..PUSHES {
+        send_and_hang_up(world.server.addr, &format!("hung-{i}")).await;
+    }
+    // Whatever was read is delivered to its end. A socket that was closed before the server read it may be lost, and then is unknown.
+    let mut known = 0;
+    for i in 0..PUSHES {
+        let uid = format!("hung-{i}");
+        for _ in 0..100 {
+            let answer = world.api.answer("push_status", &json!({ "uid": uid })).await;
+            if answer.get("result").is_some() {
+                let status = world.api.ended(&uid, Duration::from_secs(10)).await;
+                assert_eq!(status["sent"], 20, "{status}");
+                known += 1;
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    assert!(known * 10 >= PUSHES * 9, "only {known} of {PUSHES} pushes were read");
+    assert_eq!(
+        world.sim.stats().outcome(bugle_sim::Outcome::Accepted),
+        known as u64 * 20
+    );
+}

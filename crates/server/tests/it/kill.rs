@@ -1,0 +1,95 @@
+//! kill -9 in the middle of a broadcast.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::world::{World, tokens};
+
+const CONNECTIONS: u64 = 2;
+const STREAMS: u64 = 20;
+const UNSETTLED: u64 = 200;
+/// What a kill may repeat.
+const BOUND: u64 = CONNECTIONS * STREAMS + UNSETTLED;
+const AUDIENCE: usize = 25 * BOUND as usize;
+const KILLS: u64 = 10;
+
+/// Ten broadcasts, each killed once at a random moment. With forty streams and ten milliseconds an answer each takes about a second and a half.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_9_loses_nothing_and_repeats_hardly_anything() {
+    let settings = [
+        ("fcm.connections", "2"),
+        ("fcm.streams", "20"),
+        ("sender.max_unsettled", "200"),
+        ("sender.threads", "2"),
+    ];
+    let mut world = World::start(json!({"latency_ms": 10}), &settings).await;
+    world.api.register_all(tokens("kill-", AUDIENCE)).await;
+    let mut while_sending = 0;
+    for kill in 0..KILLS {
+        world.sim.reset();
+        let uid = world.api.broadcast().await;
+        // The moment is random in how far the broadcast is, from the first hundred requests to nine tenths of it.
+        let moment = 100 + rand::random_range(0..AUDIENCE as u64 * 9 / 10);
+        tokio::time::timeout(Duration::from_secs(60), world.sim.requests_reached(moment))
+            .await
+            .unwrap();
+        world.server.kill();
+        let before = world.sim.stats();
+        while_sending += u64::from(before.tokens < AUDIENCE as u64);
+        world.server.restart();
+        world.api = crate::world::Api::new(world.server.addr, crate::world::KEY);
+        let status = world.api.ended(&uid, Duration::from_secs(120)).await;
+        let stats = world.sim.stats();
+        eprintln!(
+            "kill {kill} after {} requests: {} repeats",
+            before.requests, stats.repeats
+        );
+        assert_eq!(status["state"], "done");
+        assert_eq!(stats.tokens, AUDIENCE as u64, "every device is reached");
+        assert_eq!(status["targeted"], AUDIENCE as u64);
+        world.assert_account_is_the_tally(&status);
+        assert!(
+            stats.repeats <= BOUND,
+            "{} repeats, at most {BOUND} are allowed",
+            stats.repeats
+        );
+    }
+    assert!(
+        while_sending >= 8,
+        "only {while_sending} kills hit a broadcast that was being sent"
+    );
+}
+
+/// The same with every kind of failure about, so that left-overs, dead tokens and progress have to survive too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_9_amid_failures_keeps_the_account_exact() {
+    let shares = json!({"unregistered": 30, "payload": 30, "unavailable": 100});
+    let settings = [
+        ("fcm.connections", "2"),
+        ("fcm.streams", "20"),
+        ("sender.max_unsettled", "200"),
+        ("sender.threads", "2"),
+        ("sender.max_attempts", "30"),
+    ];
+    let mut world = World::start(json!({"latency_ms": 10, "shares": shares}), &settings).await;
+    world.api.register_all(tokens("amid-", AUDIENCE)).await;
+    let uid = world.api.broadcast().await;
+    for kill in 1..=3 {
+        tokio::time::timeout(
+            Duration::from_secs(60),
+            world.sim.requests_reached(kill * AUDIENCE as u64 / 4),
+        )
+        .await
+        .unwrap();
+        world.kill_and_restart();
+    }
+    let status = world.api.ended(&uid, Duration::from_secs(120)).await;
+    let stats = world.sim.stats();
+    assert_eq!(stats.tokens, AUDIENCE as u64);
+    world.assert_account_is_the_tally(&status);
+    // A device whose removal was not written down before the kill is met again and removed then: the audience shrinks by none of them.
+    assert_eq!(status["targeted"], AUDIENCE as u64, "{status}\n{stats:#?}");
+    let left = world.api.tokens().await.len() as u64;
+    assert_eq!(left + status["invalid"].as_u64().unwrap(), AUDIENCE as u64);
+}

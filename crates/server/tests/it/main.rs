@@ -1,0 +1,12 @@
+//! A push's whole way, against the real binary: HTTP in, the simulator out, the account between them. And everything that may go wrong on it.
+
+mod config;
+mod documented;
+mod faults;
+mod growth;
+mod hangup;
+mod holds;
+mod imports;
+mod kill;
+mod stop;
+mod world;

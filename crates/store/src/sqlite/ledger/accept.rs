@@ -1,0 +1,274 @@
+//! Writes pushes down.
+
+use std::collections::BTreeMap;
+
+use bugle_model::{
+    Accepted, DeviceId, Lane, MAX_INLINE, MAX_PAGE, NewPush, PageId, PageRef, Platform, Provider, PushKey, Recipient,
+    Route, Token,
+};
+use rusqlite::Connection;
+
+use super::rows::{Providers, Push, own_page};
+use super::settle::Books;
+use super::targets::Found;
+use super::{Context, pages};
+use crate::codec::targets::{self, Stored, What};
+use crate::sqlite::writer::{Cost, Tx};
+use crate::{Error, Result};
+
+/// How a push is laid down.
+pub(super) enum Plan {
+    /// In its own row, which is its only page.
+    Own {
+        route: Route,
+        expected: usize,
+        targets: Vec<u8>,
+    },
+    /// As legs that walk an audience; a JSON list of channels.
+    Audience(String),
+    /// As legs with explicit pages.
+    Split(Vec<Part>),
+}
+
+/// What goes over one route.
+#[derive(Default)]
+pub(super) struct Part {
+    route: Route,
+    targets: Vec<Stored>,
+    /// Known at once not to be sent to.
+    skipped: u64,
+}
+
+impl Plan {
+    /// The plan of a push whose targets need no look-up; `None` = ids that are to be split by route.
+    pub(super) fn of(recipient: &Recipient) -> Result<Option<Self>> {
+        let plan = match recipient {
+            Recipient::Devices(ids) if ids.len() > MAX_INLINE => return Ok(None),
+            Recipient::Devices(ids) => Self::own(
+                Route::UNKNOWN,
+                ids.iter().map(|id| What::Id(id.as_str().to_owned())),
+            ),
+            Recipient::Channels(channels) => {
+                let names: Vec<&str> = channels.iter().map(bugle_model::Channel::as_str).collect();
+                Self::Audience(serde_json::to_string(&names).map_err(|e| Error::Unavailable(e.into()))?)
+            }
+            Recipient::Tokens(provider, tokens) if tokens.len() > MAX_INLINE => Self::Split(vec![Part {
+                route: Route::raw(*provider),
+                targets: whats(tokens).map(Stored::fresh).collect(),
+                skipped: 0,
+            }]),
+            Recipient::Tokens(provider, tokens) => Self::own(Route::raw(*provider), whats(tokens)),
+            Recipient::Topic(provider, topic) => Self::own(Route::raw(*provider), [What::Topic(topic.clone())]),
+            Recipient::Condition(provider, text) => Self::own(Route::raw(*provider), [What::Condition(text.clone())]),
+        };
+        Ok(Some(plan))
+    }
+
+    fn own(route: Route, whats: impl IntoIterator<Item = What>) -> Self {
+        let stored: Vec<Stored> = whats.into_iter().map(Stored::fresh).collect();
+        Self::Own {
+            route,
+            expected: stored.len(),
+            targets: targets::encode(&stored),
+        }
+    }
+
+    /// What writing it takes.
+    pub(super) fn cost(&self) -> Cost {
+        Cost::rows(match self {
+            Self::Own { .. } => 1,
+            Self::Audience(_) => 1 + Provider::ALL.len() * Platform::ALL.len(),
+            Self::Split(parts) => 1 + parts.iter().map(|p| 3 + 2 * (p.targets.len() / MAX_PAGE)).sum::<usize>(),
+        })
+    }
+
+    /// Is it one row that somebody waits for?
+    pub(super) fn is_urgent(&self, lane: Lane) -> bool {
+        lane == Lane::Urgent && matches!(self, Self::Own { .. })
+    }
+}
+
+fn whats(tokens: &[Token]) -> impl Iterator<Item = What> {
+    tokens.iter().map(|token| What::Token(token.clone()))
+}
+
+/// Looks ids up and sorts them by route. Unknown ones, and those whose provider the push has no payload for, are only counted.
+pub(super) fn split(conn: &Connection, app: Option<i64>, ids: &[DeviceId], providers: &[Provider]) -> Result<Vec<Part>> {
+    let providers = Providers::of(providers);
+    let mut parts: BTreeMap<Route, Part> = BTreeMap::new();
+    for id in ids {
+        let device = match app {
+            Some(app) => Found::by_id(conn, app, id.as_str())?,
+            None => None,
+        };
+        let route = device.as_ref().map_or(Route::UNKNOWN, |d| d.route);
+        let part = parts.entry(route).or_default();
+        part.route = route;
+        match device {
+            Some(device) if providers.serve(route) => part.targets.push(Stored::fresh(What::Device(device.key))),
+            _ => part.skipped += 1,
+        }
+    }
+    Ok(parts.into_values().collect())
+}
+
+pub(super) fn accept(tx: &Tx<'_>, cx: &Context, new: &NewPush, plan: &Plan) -> Result<Accepted> {
+    let conn = tx.conn();
+    let app = cx.apps.intern(tx, &new.app)?;
+    let Some(key) = insert(conn, app, new, plan)? else {
+        return same(conn, app, new);
+    };
+    match plan {
+        Plan::Own { .. } => tx.hand_over(PageRef {
+            id: own_page(key),
+            app: new.app.clone(),
+            lane: new.lane,
+            due: new.due,
+        }),
+        Plan::Audience(_) => {
+            for provider in &new.providers {
+                for platform in Platform::ALL {
+                    insert_leg(conn, key, app, new, &Leg::of_audience(Route::of(*provider, platform)))?;
+                }
+            }
+            if new.providers.is_empty() {
+                end_if_empty(tx, cx, new, key)?;
+            }
+            tx.wake_legs();
+        }
+        Plan::Split(parts) => {
+            for part in parts {
+                insert_part(tx, cx, new, key, part)?;
+            }
+            end_if_empty(tx, cx, new, key)?;
+        }
+    }
+    Ok(Accepted::New)
+}
+
+/// Inserts the row, or nothing if the uid is taken.
+fn insert(conn: &Connection, app: i64, new: &NewPush, plan: &Plan) -> Result<Option<PushKey>> {
+    let (page_due, route, expected, channels, targets) = match plan {
+        Plan::Own {
+            route,
+            expected,
+            targets,
+        } => (Some(new.due.0), *route, *expected, None, Some(targets)),
+        Plan::Audience(channels) => (None, Route::UNKNOWN, 0, Some(channels), None),
+        Plan::Split(_) => (None, Route::UNKNOWN, 0, None, None),
+    };
+    let inserted = conn
+        .prepare_cached(
+            "INSERT INTO pushes (app, uid, hash, state, lane, providers, created_at, due, expires_at,
+                                 page_due, route, expected, channels, targets, body)
+             VALUES (?1, ?2, ?3, 'running', ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+             ON CONFLICT (app, uid) DO NOTHING",
+        )?
+        .execute(rusqlite::params![
+            app,
+            new.uid.as_str(),
+            new.hash,
+            new.lane.code(),
+            Providers::of(&new.providers).bits(),
+            new.created_at.0,
+            new.due.0,
+            new.expires_at.0,
+            page_due,
+            route.code(),
+            expected,
+            channels,
+            targets,
+            new.body,
+        ])?;
+    Ok((inserted > 0).then(|| PushKey(conn.last_insert_rowid())))
+}
+
+/// Is the push that has this uid the same one?
+fn same(conn: &Connection, app: i64, new: &NewPush) -> Result<Accepted> {
+    let hash: Vec<u8> = conn
+        .prepare_cached("SELECT hash FROM pushes WHERE app = ? AND uid = ?")?
+        .query_row((app, new.uid.as_str()), |row| row.get(0))?;
+    Ok(if hash == new.hash {
+        Accepted::Repeated
+    } else {
+        Accepted::Conflict
+    })
+}
+
+/// A leg at its beginning.
+struct Leg {
+    route: Route,
+    closed: bool,
+    pages: usize,
+    waiting: u64,
+    skipped: u64,
+}
+
+impl Leg {
+    fn of_audience(route: Route) -> Self {
+        Self {
+            route,
+            closed: false,
+            pages: 0,
+            waiting: 0,
+            skipped: 0,
+        }
+    }
+}
+
+fn insert_leg(conn: &Connection, push: PushKey, app: i64, new: &NewPush, leg: &Leg) -> Result<()> {
+    conn.prepare_cached(
+        "INSERT INTO legs (push, route, app, due, closed, next_seq, targeted, outstanding, skipped)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+    )?
+    .execute((
+        push.0,
+        leg.route.code(),
+        app,
+        new.due.0,
+        leg.closed,
+        leg.pages + 1,
+        leg.waiting + leg.skipped,
+        leg.waiting,
+        leg.skipped,
+    ))?;
+    Ok(())
+}
+
+fn insert_part(tx: &Tx<'_>, cx: &Context, new: &NewPush, key: PushKey, part: &Part) -> Result<()> {
+    let conn = tx.conn();
+    let leg = Leg {
+        route: part.route,
+        closed: true,
+        pages: part.targets.len().div_ceil(MAX_PAGE),
+        waiting: part.targets.len() as u64,
+        skipped: part.skipped,
+    };
+    let Some(push) = Push::read(conn, key)? else {
+        return Ok(());
+    };
+    insert_leg(conn, key, push.app, new, &leg)?;
+    for (seq, stored) in (1..).zip(part.targets.chunks(MAX_PAGE)) {
+        let id = PageId {
+            push: key,
+            leg: Some(part.route),
+            seq,
+        };
+        pages::insert_explicit(conn, &push, id, part.route, new.due, stored)?;
+        tx.hand_over(PageRef {
+            id,
+            app: cx.apps.name(conn, push.app)?,
+            lane: new.lane,
+            due: new.due,
+        });
+    }
+    Ok(())
+}
+
+/// A leg without pages ends at once, and with it perhaps the push.
+fn end_if_empty(tx: &Tx<'_>, cx: &Context, new: &NewPush, key: PushKey) -> Result<()> {
+    let mut books = Books::new(new.created_at);
+    super::settle::touch_legs(tx.conn(), key, &mut books)?;
+    books.close(tx, cx)?;
+    Ok(())
+}

@@ -1,0 +1,106 @@
+//! Many callers at once.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bugle_model::{DeviceSelector, Registration, SubscriptionFilter};
+use bugle_store::Registry;
+use tokio::task::JoinSet;
+
+use super::{all, app, at, channels, id, ids, named, page, register, texts, token};
+use crate::fixture::Fresh;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_first_registrations_of_one_token_at_once_get_the_same_id() {
+    let f = Fresh::new();
+    let mut tasks = JoinSet::new();
+    for n in 0..64 {
+        let store = Arc::clone(&f.store);
+        tasks.spawn(async move { store.register(&app(), token("same"), at(n)).await.unwrap() });
+    }
+    let answers = tasks.join_all().await;
+    assert_eq!(answers.iter().filter(|r| r.created).count(), 1);
+    let got: HashSet<_> = answers.iter().map(|r| r.device.id.clone()).collect();
+    assert_eq!(got.len(), 1);
+    assert_eq!(ids(&*f.store).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_token_stays_one_device_whoever_fights_for_it() {
+    let f = Fresh::new();
+    let mut tasks = JoinSet::new();
+    for n in 0..64 {
+        let store = Arc::clone(&f.store);
+        tasks.spawn(async move {
+            let registration = Registration {
+                channels: Some(channels(&["news"])),
+                ..named(&format!("d{}", n % 8), &format!("t{}", n / 8 % 4))
+            };
+            store.register(&app(), registration, at(n)).await.unwrap();
+        });
+    }
+    tasks.join_all().await;
+    let devices = all(&*f.store).await;
+    let tokens: HashSet<_> = devices.iter().map(|d| d.device.token.as_str().to_owned()).collect();
+    assert_eq!(tokens.len(), devices.len(), "no token twice");
+    assert_eq!(tokens.len(), 4, "no token lost");
+    let subscriptions = f.store.subscriptions(&app(), &SubscriptionFilter::default(), &page(None, 100)).await.unwrap();
+    let subscribed: HashSet<_> = subscriptions.items.iter().map(|s| s.device.id.clone()).collect();
+    assert_eq!(subscribed.len(), subscriptions.items.len());
+    assert_eq!(subscribed, devices.into_iter().map(|d| d.device.id).collect());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn registering_subscribing_and_removing_at_once_leave_no_subscription_behind() {
+    let f = Fresh::new();
+    let mut tasks = JoinSet::new();
+    for n in 0..120 {
+        let store = Arc::clone(&f.store);
+        tasks.spawn(async move {
+            match n % 3 {
+                0 => drop(store.register(&app(), named("d", "t"), at(n)).await.unwrap()),
+                1 => drop(store.subscribe(&app(), &id("d"), &channels(&["news"]), at(n)).await.unwrap()),
+                _ => {
+                    let which = DeviceSelector {
+                        ids: texts(&["d"]),
+                        ..DeviceSelector::default()
+                    };
+                    assert!(store.remove(&app(), &which).await.unwrap() <= 1);
+                }
+            }
+        });
+    }
+    tasks.join_all().await;
+    let which = DeviceSelector {
+        tokens: texts(&["t"]),
+        ..DeviceSelector::default()
+    };
+    f.store.remove(&app(), &which).await.unwrap();
+    register(&*f.store, named("d", "t"), 200).await;
+    let left = f.store.subscriptions(&app(), &SubscriptionFilter::default(), &page(None, 10)).await.unwrap();
+    assert!(left.items.is_empty(), "a new device inherits nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_hangs_up_leaves_a_whole_device_or_none() {
+    let f = Fresh::new();
+    let mut tasks = JoinSet::new();
+    for n in 0..200 {
+        let store = Arc::clone(&f.store);
+        tasks.spawn(async move {
+            let registration = Registration {
+                channels: Some(channels(&["a", "b"])),
+                ..token(&format!("t{n}"))
+            };
+            store.register(&app(), registration, at(n)).await.unwrap();
+        });
+    }
+    tasks.join_next().await.unwrap().unwrap();
+    tasks.shutdown().await;
+    // Whatever was queued is done once a later write is.
+    register(&*f.store, token("last"), 300).await;
+    for details in all(&*f.store).await {
+        let whole = details.channels.is_some_and(|names| names == ["a", "b"]);
+        assert!(whole || details.device.token.as_str() == "last");
+    }
+}
