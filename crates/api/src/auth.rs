@@ -53,7 +53,11 @@ fn hash(key: &str) -> Hash {
 
 /// The key that a request shows: the first of `X-API-Key`, `Authorization: apikey KEY` and `?api_key=KEY`.
 fn presented(headers: &HeaderMap, uri: &Uri) -> Option<String> {
-    let text_of = |name| headers.get(name).and_then(|value: &::http::HeaderValue| value.to_str().ok());
+    let text_of = |name| {
+        headers
+            .get(name)
+            .and_then(|value: &::http::HeaderValue| value.to_str().ok())
+    };
     if let Some(key) = text_of("x-api-key") {
         return Some(key.to_owned());
     }
@@ -130,7 +134,13 @@ mod tests {
     fn without_security_a_key_still_selects_its_app() {
         let keys = keys(true);
         assert_eq!(app_of(&keys, &[], "/api"), Some("default".to_owned()));
-        assert_eq!(app_of(&keys, &[("x-api-key", "wrong")], "/api"), Some("default".to_owned()));
-        assert_eq!(app_of(&keys, &[("x-api-key", "two words%")], "/api"), Some("other".to_owned()));
+        assert_eq!(
+            app_of(&keys, &[("x-api-key", "wrong")], "/api"),
+            Some("default".to_owned())
+        );
+        assert_eq!(
+            app_of(&keys, &[("x-api-key", "two words%")], "/api"),
+            Some("other".to_owned())
+        );
     }
 }

@@ -76,9 +76,7 @@ fn first_pause(config: &Config, at: &Circumstances) -> Duration {
 }
 
 fn given_up(config: &Config, target: &Target, at: &Circumstances) -> bool {
-    let give_up = i64::try_from(config.give_up_s)
-        .unwrap_or(i64::MAX)
-        .saturating_mul(1_000);
+    let give_up = i64::try_from(config.give_up.get().as_millis()).unwrap_or(i64::MAX);
     target.first_try > 0 && at.route_clock.saturating_sub(target.first_try) >= give_up
 }
 

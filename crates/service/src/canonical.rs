@@ -133,17 +133,16 @@ mod tests {
 
     #[test]
     fn the_form_is_the_one_that_ledgers_hold() {
-        let fcm = object(json!({"notification": {"title": "Hi \"you\"", "body": "ü"}, "data": {"n": "1"}, "x": [1, 2.5, null, true]}));
+        let fcm = object(
+            json!({"notification": {"title": "Hi \"you\"", "body": "ü"}, "data": {"n": "1"}, "x": [1, 2.5, null, true]}),
+        );
         let text = concat!(
             r#"{"notification":{"fcm":{"data":{"n":"1"},"notification":{"body":"ü","title":"Hi \"you\""},"#,
             r#""x":[1,2.5,null,true]}},"recipient":{"channels":["a","b"]}}"#
         );
         let mut expected = Context::new(&SHA256);
         expected.update(text.as_bytes());
-        assert_eq!(
-            hash(&channels(&["a", "b"]), &fcm).unwrap(),
-            expected.finish().as_ref()
-        );
+        assert_eq!(hash(&channels(&["a", "b"]), &fcm).unwrap(), expected.finish().as_ref());
     }
 
     #[test]

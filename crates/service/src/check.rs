@@ -76,7 +76,9 @@ impl Words {
 
     /// The values as platforms.
     pub(crate) fn platforms(self, limits: &Limits) -> Result<Vec<Platform>> {
-        self.parse(limits.filter_values, |value| platform(&value).map(|(platform, _)| platform))
+        self.parse(limits.filter_values, |value| {
+            platform(&value).map(|(platform, _)| platform)
+        })
     }
 
     /// The values as providers.
@@ -132,7 +134,10 @@ pub(crate) fn meta(meta: BTreeMap<String, String>, limits: &Limits) -> Result<BT
             limits.meta_bytes
         ));
     }
-    if meta.keys().any(|key| key.is_empty() || key.chars().any(char::is_control)) {
+    if meta
+        .keys()
+        .any(|key| key.is_empty() || key.chars().any(char::is_control))
+    {
         return invalid("keys must not be empty and must not contain control characters".to_owned());
     }
     if meta.values().any(|value| value.contains('\0')) {
@@ -146,7 +151,11 @@ pub(crate) fn paging(since: String, cursor: String, limit: i64, count_total: boo
     if !since.is_empty() && !cursor.is_empty() && since != cursor {
         return Err(Error::invalid("cursor", "cannot be combined with another since"));
     }
-    let (field, after) = if since.is_empty() { ("cursor", cursor) } else { ("since", since) };
+    let (field, after) = if since.is_empty() {
+        ("cursor", cursor)
+    } else {
+        ("since", since)
+    };
     comparable(&after).map_err(Error::at(field))?;
     let limit = match limit {
         ..0 => return Err(Error::invalid("limit", format!("must not be negative, got {limit}"))),

@@ -95,11 +95,19 @@ impl Limits {
     }
 }
 
-fn within<T: PartialOrd + Copy + std::fmt::Display>(key: &str, value: T, range: RangeInclusive<T>) -> Result<(), String> {
+fn within<T: PartialOrd + Copy + std::fmt::Display>(
+    key: &str,
+    value: T,
+    range: RangeInclusive<T>,
+) -> Result<(), String> {
     if range.contains(&value) {
         return Ok(());
     }
-    Err(format!("{key}: expected {} to {}, got {value}", range.start(), range.end()))
+    Err(format!(
+        "{key}: expected {} to {}, got {value}",
+        range.start(),
+        range.end()
+    ))
 }
 
 #[cfg(test)]

@@ -121,11 +121,8 @@ impl Service {
         }
         let (platform, platform_word) = check::platform(&asked.platform).map_err(Error::at("platform"))?;
         let topics = asked.topics.or_else(|| provider_given.then(Vec::new));
-        let channels_of = |field, names: Option<Vec<String>>| {
-            names
-                .map(|names| check::channels(field, names, limits))
-                .transpose()
-        };
+        let channels_of =
+            |field, names: Option<Vec<String>>| names.map(|names| check::channels(field, names, limits)).transpose();
         Ok(Registration {
             id,
             provider,
@@ -146,7 +143,10 @@ impl Service {
     /// Long lists go in steps: a failure of the database leaves the steps before it done.
     pub async fn remove_devices(&self, app: &AppId, asked: RemoveDevices) -> Result<()> {
         if asked.ids.is_empty() && asked.tokens.is_empty() && asked.users.is_empty() {
-            return Err(Error::invalid("ids", "at least one of ids, tokens, users must name something"));
+            return Err(Error::invalid(
+                "ids",
+                "at least one of ids, tokens, users must name something",
+            ));
         }
         let which = DeviceSelector {
             ids: asked.ids.texts(&self.limits)?,
@@ -171,5 +171,9 @@ fn given<T>(
     text: &str,
     parse: impl FnOnce(&str) -> std::result::Result<T, bugle_model::Invalid>,
 ) -> std::result::Result<Option<T>, bugle_model::Invalid> {
-    if text.is_empty() { Ok(None) } else { parse(text).map(Some) }
+    if text.is_empty() {
+        Ok(None)
+    } else {
+        parse(text).map(Some)
+    }
 }

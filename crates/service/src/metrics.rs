@@ -13,7 +13,11 @@ pub const REMOVALS: &str = "bugle_device_removals_total";
 
 /// Tells the recorder what the names mean. To be called once, after the recorder is installed.
 pub fn describe() {
-    metrics::describe_counter!(PUSHES_ACCEPTED, Unit::Count, "Pushes accepted as new, by kind of recipient");
+    metrics::describe_counter!(
+        PUSHES_ACCEPTED,
+        Unit::Count,
+        "Pushes accepted as new, by kind of recipient"
+    );
     metrics::describe_counter!(
         PUSHES_REPEATED,
         Unit::Count,

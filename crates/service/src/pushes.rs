@@ -74,8 +74,8 @@ impl Service {
         let recipient = asked.recipient.checked(&self.limits)?;
         let fcm = asked.notification.fcm;
         let fcm = fcm.ok_or_else(|| Error::invalid("notification.fcm", "must be given"))?;
-        let message = payload::build(&fcm, addressee(&recipient))
-            .map_err(|wrong| Error::invalid(wrong.field, wrong.problem))?;
+        let message =
+            payload::build(&fcm, addressee(&recipient)).map_err(|wrong| Error::invalid(wrong.field, wrong.problem))?;
         let now = self.clock.now();
         let ends = [
             ("expire_at", asked.expire_at),
@@ -87,7 +87,9 @@ impl Service {
             uid => PushUid::parse(uid).map_err(Error::at("uid"))?,
         };
         if !self.is_enabled(app, Provider::Fcm) {
-            return Err(Error::Unavailable("no credentials for the provider fcm are configured".to_owned()));
+            return Err(Error::Unavailable(
+                "no credentials for the provider fcm are configured".to_owned(),
+            ));
         }
         Ok(NewPush {
             app: app.clone(),
@@ -125,7 +127,11 @@ impl PushRecipient {
             ("fcm_tokens", !self.fcm_tokens.is_empty()),
             ("fcm_topic", !self.fcm_topic.is_empty()),
         ];
-        let given: Vec<_> = kinds.iter().filter(|(_, given)| *given).map(|(name, _)| *name).collect();
+        let given: Vec<_> = kinds
+            .iter()
+            .filter(|(_, given)| *given)
+            .map(|(name, _)| *name)
+            .collect();
         let words = |field, values| Words::new(field, Some(values));
         match given.as_slice() {
             ["device_ids"] => words("recipient.device_ids", self.device_ids)
@@ -139,7 +145,11 @@ impl PushRecipient {
                 .map(|tokens| Recipient::Tokens(Provider::Fcm, tokens)),
             ["fcm_topic"] => fcm_topic(self.fcm_topic).map(|topic| Recipient::Topic(Provider::Fcm, topic)),
             given => {
-                let got = if given.is_empty() { "none".to_owned() } else { given.join(", ") };
+                let got = if given.is_empty() {
+                    "none".to_owned()
+                } else {
+                    given.join(", ")
+                };
                 let problem = format!("expected exactly one of device_ids, channels, fcm_tokens, fcm_topic, got {got}");
                 Err(Error::invalid("recipient", problem))
             }
@@ -237,7 +247,10 @@ mod tests {
         let day = DAY * 1_000;
         assert_eq!(times_of(0, 0, 0), Ok((NOW.0, NOW.0 + day)));
         assert_eq!(times_of(-5, 0, 0), Ok((NOW.0, NOW.0 + day)), "the past is now");
-        assert_eq!(times_of(1_780_000_100, 0, 0), Ok((1_780_000_100_000, 1_780_000_100_000 + day)));
+        assert_eq!(
+            times_of(1_780_000_100, 0, 0),
+            Ok((1_780_000_100_000, 1_780_000_100_000 + day))
+        );
     }
 
     #[test]
@@ -293,7 +306,10 @@ mod tests {
         };
         assert_eq!(devices(100), Lane::Urgent);
         assert_eq!(devices(101), Lane::Bulk);
-        assert_eq!(lane(&Recipient::Channels(vec![Channel::parse("a").unwrap()])), Lane::Bulk);
+        assert_eq!(
+            lane(&Recipient::Channels(vec![Channel::parse("a").unwrap()])),
+            Lane::Bulk
+        );
         assert_eq!(lane(&Recipient::Topic(Provider::Fcm, "t".to_owned())), Lane::Urgent);
     }
 }

@@ -20,7 +20,7 @@ pub mod metrics;
 mod registry;
 pub mod sqlite;
 
-pub use config::Config;
+pub use config::{Config, Synchronous};
 pub use error::{Error, Result};
 pub use ledger::{Expansion, Ledger, OpenLeg, Range, Swept, Walk};
 pub use registry::{Registered, Registry};

@@ -85,7 +85,11 @@ pub(super) async fn run_commands(
         if at == max {
             return Err(Refused::malformed(format!("body: at most {max} commands")));
         }
-        let prefix = if at == 0 { String::new() } else { format!("command {}: ", at + 1) };
+        let prefix = if at == 0 {
+            String::new()
+        } else {
+            format!("command {}: ", at + 1)
+        };
         calls.push(read_command(&prefix, command)?);
     }
     let mut replies = Vec::with_capacity(calls.len());
@@ -116,11 +120,16 @@ fn read_command<'a>(prefix: &str, command: serde_json::Result<envelope::Command<
             syntax("body", &error)
         })
     })?;
-    let scalar = |id: &&RawValue| id.get().starts_with(|first: char| first == '"' || first == '-' || first.is_ascii_digit());
+    let scalar = |id: &&RawValue| {
+        id.get()
+            .starts_with(|first: char| first == '"' || first == '-' || first.is_ascii_digit())
+    };
     if !command.id.as_ref().is_none_or(scalar) {
         return Err(malformed("id: expected a number or a string".to_owned()));
     }
-    let method = command.method.ok_or_else(|| malformed("method: must be given".to_owned()))?;
+    let method = command
+        .method
+        .ok_or_else(|| malformed("method: must be given".to_owned()))?;
     let method: String = read("method", method.get()).map_err(malformed)?;
     let params = command.params.map_or("{}", RawValue::get);
     let call = Call::read(&method, format!("{prefix}params"), params).map_err(Refused::malformed)?;
@@ -144,12 +153,7 @@ pub(super) async fn run_method(
 }
 
 /// The body of `POST /api/batch`.
-pub(super) async fn run_batch(
-    service: &Arc<Service>,
-    app: &AppId,
-    body: &[u8],
-    max: usize,
-) -> Result<Reply, Refused> {
+pub(super) async fn run_batch(service: &Arc<Service>, app: &AppId, body: &[u8], max: usize) -> Result<Reply, Refused> {
     let Object(batch) = read::<Object<Batch<'_>>>("body", utf8(body)?).map_err(Refused::malformed)?;
     if batch.commands.len() > max {
         return Err(Refused::malformed(format!("commands: at most {max}")));
@@ -160,7 +164,11 @@ pub(super) async fn run_batch(
             Method::Known(name, _) | Method::Unbuilt(name) => format!("commands[{at}].{name}"),
             Method::Unknown => format!("commands[{at}]"),
         };
-        let params = if command.params.get() == "null" { "{}" } else { command.params.get() };
+        let params = if command.params.get() == "null" {
+            "{}"
+        } else {
+            command.params.get()
+        };
         calls.push(Call::read(&command.method, place, params).map_err(Refused::malformed)?);
     }
     let mut replies = Vec::with_capacity(calls.len());
@@ -192,7 +200,11 @@ impl Call {
                 ("unknown", Err(Problem::not_found(format!("method {shown:?}"))))
             }
         };
-        Ok(Self { method: name, place, work })
+        Ok(Self {
+            method: name,
+            place,
+            work,
+        })
     }
 
     async fn run(self, service: &Arc<Service>, app: &AppId) -> Outcome {

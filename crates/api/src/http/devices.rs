@@ -172,9 +172,8 @@ impl Operation for List {
         }
         let with_meta = self.include_meta.unwrap_or_default();
         let Object(filter) = self.filter.unwrap_or_default();
-        let either = |field, own, filter_field, filter| {
-            Words::either(Words::new(field, own), Words::new(filter_field, filter))
-        };
+        let either =
+            |field, own, filter_field, filter| Words::either(Words::new(field, own), Words::new(filter_field, filter));
         let asked = ListDevices {
             filter: DeviceWords {
                 ids: either("ids", self.ids, "filter.ids", filter.ids)?,

@@ -45,13 +45,7 @@ type Shared = State<Arc<Api>>;
 /// The whole API. `keys` are those of all apps; `tasks` runs the requests and is waited for at the stop; `metrics` is asked for `GET /metrics`.
 ///
 /// Concurrency and time-outs are the caller's to add as layers: a request that is cut off by them goes on in its task.
-pub fn router(
-    service: Arc<Service>,
-    keys: Keys,
-    config: Config,
-    tasks: TaskTracker,
-    metrics: MetricsText,
-) -> Router {
+pub fn router(service: Arc<Service>, keys: Keys, config: Config, tasks: TaskTracker, metrics: MetricsText) -> Router {
     let api = Api {
         service,
         keys,

@@ -53,7 +53,11 @@ fn locate<'a, T: Deserialize<'a>>(place: &str, text: &'a str) -> String {
         Err(error) => {
             let path = error.path().to_string();
             let separator = if path.starts_with('[') { "" } else { "." };
-            let path = if path == "." { String::new() } else { format!("{separator}{path}") };
+            let path = if path == "." {
+                String::new()
+            } else {
+                format!("{separator}{path}")
+            };
             format!("{place}{path}: {}", words(&error.inner().to_string()))
         }
     }
@@ -80,7 +84,9 @@ fn words(problem: &str) -> String {
         let end = problem.rfind(" at line ").unwrap_or(problem.len());
         return problem[..end].replace('`', "");
     };
-    let expected = mismatch.rsplit_once(", expected ").map_or("another type", |(_, expected)| expected);
+    let expected = mismatch
+        .rsplit_once(", expected ")
+        .map_or("another type", |(_, expected)| expected);
     let end = expected.rfind(" at line ").unwrap_or(expected.len());
     let expected = match &expected[..end] {
         "a sequence" => "an array",
@@ -125,7 +131,10 @@ mod tests {
 
     #[test]
     fn a_wrong_type_is_reported_with_its_path() {
-        assert_eq!(problem(r#"{"names": "x"}"#), "params.names: expected an array, got a string");
+        assert_eq!(
+            problem(r#"{"names": "x"}"#),
+            "params.names: expected an array, got a string"
+        );
         assert_eq!(
             problem(r#"{"names": ["a", 1]}"#),
             "params.names[1]: expected a string, got an integer"
@@ -138,13 +147,22 @@ mod tests {
             problem(r#"{"inner": {"list": [[]]}}"#),
             "params.inner.list[0]: expected a string, got an array"
         );
-        assert_eq!(problem(r#"{"limit": 1.5}"#), "params.limit: expected an integer, got a fraction");
+        assert_eq!(
+            problem(r#"{"limit": 1.5}"#),
+            "params.limit: expected an integer, got a fraction"
+        );
         assert_eq!(
             problem(r#"{"limit": 18446744073709551615}"#),
             "params.limit: out of range for an integer"
         );
-        assert_eq!(problem(r#"{"on": "yes"}"#), "params.on: expected a boolean, got a string");
-        assert_eq!(problem(r#"{"any": []}"#), "params.any: expected an object, got an array");
+        assert_eq!(
+            problem(r#"{"on": "yes"}"#),
+            "params.on: expected a boolean, got a string"
+        );
+        assert_eq!(
+            problem(r#"{"any": []}"#),
+            "params.any: expected an object, got an array"
+        );
         assert_eq!(problem("[]"), "params: expected an object, got an array");
         assert_eq!(problem("null"), "params: expected an object, got null");
     }
@@ -168,10 +186,7 @@ mod tests {
     fn broken_syntax_is_reported_with_its_place() {
         assert_eq!(problem("{"), "params: EOF while parsing an object at line 1 column 1");
         assert_eq!(problem(r#"{"names": [}"#), "params: expected value at line 1 column 12");
-        assert_eq!(
-            problem("{} x"),
-            "params: trailing characters at line 1 column 4"
-        );
+        assert_eq!(problem("{} x"), "params: trailing characters at line 1 column 4");
         assert_eq!(
             problem(r#"{"names": [], "names": []}"#),
             "params: duplicate field names"

@@ -63,6 +63,9 @@ impl Ledger for Broken {
     async fn open_legs(&self, _: Timestamp, _: u32) -> Result<Vec<OpenLeg>> {
         full()
     }
+    async fn outstanding(&self) -> Result<Vec<(AppId, Route, u64)>> {
+        full()
+    }
     async fn walk(&self, _: PushKey, _: Route, _: u32) -> Result<Option<Walk>> {
         full()
     }

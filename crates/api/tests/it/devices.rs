@@ -87,27 +87,77 @@ async fn what_is_wrong_in_a_registration_is_named_and_nothing_is_written() {
     let api = Api::new();
     let good = json!({"platform": "android", "token": "t"});
     for (field, value, problem) in [
-        ("platform", json!("symbian"), r#"params.platform: expected one of apns, ios, android, web, got "symbian""#),
-        ("platform", json!(""), r#"params.platform: expected one of apns, ios, android, web, got """#),
-        ("provider", json!("gcm"), r#"params.provider: expected one of fcm, apns, webpush, hms, got "gcm""#),
+        (
+            "platform",
+            json!("symbian"),
+            r#"params.platform: expected one of apns, ios, android, web, got "symbian""#,
+        ),
+        (
+            "platform",
+            json!(""),
+            r#"params.platform: expected one of apns, ios, android, web, got """#,
+        ),
+        (
+            "provider",
+            json!("gcm"),
+            r#"params.provider: expected one of fcm, apns, webpush, hms, got "gcm""#,
+        ),
         ("token", json!(""), "params.token: must not be empty"),
-        ("token", json!("x".repeat(4_097)), "params.token: at most 4096 characters, got 4097"),
-        ("id", json!("a b"), "params.id: expected 1 to 64 of A-Z, a-z, 0-9, _ and -"),
-        ("timezone", json!("Mars/Olympus"), "params.timezone: expected a name of the IANA time zone database, like Europe/Berlin"),
-        ("locale", json!("!"), "params.locale: expected a language tag like en or pt-BR"),
-        ("user", json!("x".repeat(257)), "params.user: at most 256 bytes, got 257"),
-        ("user", json!("a\nb"), "params.user: must not contain control characters"),
-        ("meta", json!({"k": "v".repeat(9_000)}), "params.meta: at most 8192 bytes of keys and values, got 9001"),
+        (
+            "token",
+            json!("x".repeat(4_097)),
+            "params.token: at most 4096 characters, got 4097",
+        ),
+        (
+            "id",
+            json!("a b"),
+            "params.id: expected 1 to 64 of A-Z, a-z, 0-9, _ and -",
+        ),
+        (
+            "timezone",
+            json!("Mars/Olympus"),
+            "params.timezone: expected a name of the IANA time zone database, like Europe/Berlin",
+        ),
+        (
+            "locale",
+            json!("!"),
+            "params.locale: expected a language tag like en or pt-BR",
+        ),
+        (
+            "user",
+            json!("x".repeat(257)),
+            "params.user: at most 256 bytes, got 257",
+        ),
+        (
+            "user",
+            json!("a\nb"),
+            "params.user: must not contain control characters",
+        ),
+        (
+            "meta",
+            json!({"k": "v".repeat(9_000)}),
+            "params.meta: at most 8192 bytes of keys and values, got 9001",
+        ),
         ("channels", json!(["a", ""]), "params.channels[1]: must not be empty"),
-        ("topics", json!(vec!["a"; 257]), "params.topics: at most 256 values, got 257"),
+        (
+            "topics",
+            json!(vec!["a"; 257]),
+            "params.topics: at most 256 values, got 257",
+        ),
     ] {
         let mut params = good.clone();
         params[field] = value;
-        assert_eq!(api.error("device_register", params).await, format!("107 bad request: {problem}"));
+        assert_eq!(
+            api.error("device_register", params).await,
+            format!("107 bad request: {problem}")
+        );
     }
     let quoted = json!({"platform": "android", "token": "se\"cret"});
     let error = api.error("device_register", quoted).await;
-    assert!(error.starts_with("107 bad request: params.token: ") && !error.contains("cret"), "{error}");
+    assert!(
+        error.starts_with("107 bad request: params.token: ") && !error.contains("cret"),
+        "{error}"
+    );
     let list = api.result("device_list", json!({"include_total_count": true})).await;
     assert_eq!(list["total_count"], 0);
 }
@@ -117,7 +167,10 @@ async fn web_push_subscriptions_are_not_taken_yet() {
     let api = Api::new();
     let params = json!({"platform": "web", "provider": "webpush", "token": "t"});
     let error = api.error("device_register", params).await;
-    assert_eq!(error, "108 not available: provider: web push subscriptions are not built yet");
+    assert_eq!(
+        error,
+        "108 not available: provider: web push subscriptions are not built yet"
+    );
 }
 
 #[tokio::test]
@@ -129,7 +182,10 @@ async fn channels_and_topics_of_a_registration_are_kept_apart() {
     };
     let register = async |more: serde_json::Value| {
         let mut params = json!({"id": "d", "platform": "android", "token": "t"});
-        params.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        params
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         api.result("device_register", params).await;
     };
     register(json!({"provider": "fcm", "topics": ["news"], "channels": ["chat"]})).await;
@@ -137,7 +193,11 @@ async fn channels_and_topics_of_a_registration_are_kept_apart() {
     register(json!({})).await;
     assert_eq!(topics_of().await, json!(["chat", "news"]), "absent leaves them");
     register(json!({"provider": "fcm"})).await;
-    assert_eq!(topics_of().await, json!(["chat"]), "with a provider, absent topics are none");
+    assert_eq!(
+        topics_of().await,
+        json!(["chat"]),
+        "with a provider, absent topics are none"
+    );
     register(json!({"channels": []})).await;
     assert_eq!(topics_of().await, json!([]), "present, even empty, replaces");
 }
@@ -148,7 +208,11 @@ async fn devices_are_removed_by_id_token_and_user() {
     for id in ["a", "b", "c", "d"] {
         api.device(id).await;
     }
-    api.result("device_register", json!({"id": "c", "platform": "web", "token": "tc", "user": "u"})).await;
+    api.result(
+        "device_register",
+        json!({"id": "c", "platform": "web", "token": "tc", "user": "u"}),
+    )
+    .await;
     let params = json!({"ids": ["a", "unknown"], "tokens": ["token-of-b"], "users": ["u"]});
     assert_eq!(api.result("device_remove", params).await, json!({}));
     assert_eq!(names(&api.result("device_list", json!({})).await, "id"), ["d"]);
@@ -160,7 +224,10 @@ async fn removing_nothing_in_particular_removes_nothing() {
     api.device("a").await;
     for params in [json!({}), json!({"ids": [], "tokens": null, "users": []})] {
         let error = api.error("device_remove", params).await;
-        assert_eq!(error, "107 bad request: params.ids: at least one of ids, tokens, users must name something");
+        assert_eq!(
+            error,
+            "107 bad request: params.ids: at least one of ids, tokens, users must name something"
+        );
     }
     assert_eq!(names(&api.result("device_list", json!({})).await, "id"), ["a"]);
 }
@@ -171,12 +238,19 @@ async fn a_list_is_paged_by_its_last_id() {
     for id in ["c", "a", "e", "b", "d"] {
         api.device(id).await;
     }
-    let first = api.result("device_list", json!({"limit": 2, "include_total_count": true})).await;
+    let first = api
+        .result("device_list", json!({"limit": 2, "include_total_count": true}))
+        .await;
     assert_eq!(names(&first, "id"), ["a", "b"]);
-    assert_eq!((&first["has_more"], &first["next_cursor"], &first["total_count"]), (&json!(true), &json!("b"), &json!(5)));
+    assert_eq!(
+        (&first["has_more"], &first["next_cursor"], &first["total_count"]),
+        (&json!(true), &json!("b"), &json!(5))
+    );
     let second = api.result("device_list", json!({"limit": 2, "since": "b"})).await;
     assert_eq!(names(&second, "id"), ["c", "d"]);
-    let last = api.result("device_list", json!({"limit": 2, "cursor": second["next_cursor"]})).await;
+    let last = api
+        .result("device_list", json!({"limit": 2, "cursor": second["next_cursor"]}))
+        .await;
     assert_json_snapshot!(last, @r#"
     {
       "items": [
@@ -197,7 +271,13 @@ async fn a_list_is_paged_by_its_last_id() {
     "#);
     let empty = api.result("device_list", json!({"since": "zzz"})).await;
     assert_eq!(empty, json!({"items": [], "has_more": false}));
-    assert_eq!(api.result("device_list", json!({"limit": 1_000_000})).await["items"].as_array().unwrap().len(), 5);
+    assert_eq!(
+        api.result("device_list", json!({"limit": 1_000_000})).await["items"]
+            .as_array()
+            .unwrap()
+            .len(),
+        5
+    );
 }
 
 #[tokio::test]
@@ -214,20 +294,36 @@ async fn a_list_without_a_limit_has_a_hundred() {
 #[tokio::test]
 async fn filters_are_anded_across_fields_and_ored_inside() {
     let api = Api::new();
-    for (id, platform, user) in [("a", "apns", "u1"), ("b", "ios", "u2"), ("c", "android", "u1"), ("d", "web", "u3")] {
-        let params = json!({"id": id, "platform": platform, "token": format!("t-{id}"), "user": user, "channels": [user]});
+    for (id, platform, user) in [
+        ("a", "apns", "u1"),
+        ("b", "ios", "u2"),
+        ("c", "android", "u1"),
+        ("d", "web", "u3"),
+    ] {
+        let params =
+            json!({"id": id, "platform": platform, "token": format!("t-{id}"), "user": user, "channels": [user]});
         api.result("device_register", params).await;
     }
     for (params, expected) in [
         (json!({"platforms": ["ios"]}), &["a", "b"] as &[_]),
-        (json!({"platforms": ["apns", "web"], "users": ["u1", "u3"]}), &["a", "d"]),
+        (
+            json!({"platforms": ["apns", "web"], "users": ["u1", "u3"]}),
+            &["a", "d"],
+        ),
         (json!({"ids": ["c", "d", "x"], "tokens": ["t-d"]}), &["d"]),
         (json!({"filter": {"ids": ["c"], "platforms": null}}), &["c"]),
-        (json!({"filter": {"topics": ["u1"], "providers": ["fcm"]}, "platforms": ["android"]}), &["c"]),
+        (
+            json!({"filter": {"topics": ["u1"], "providers": ["fcm"]}, "platforms": ["android"]}),
+            &["c"],
+        ),
         (json!({"filter": {"providers": ["hms"]}}), &[]),
         (json!({"ids": [], "users": null, "filter": {}}), &["a", "b", "c", "d"]),
     ] {
-        assert_eq!(names(&api.result("device_list", params.clone()).await, "id"), expected, "{params}");
+        assert_eq!(
+            names(&api.result("device_list", params.clone()).await, "id"),
+            expected,
+            "{params}"
+        );
     }
 }
 
@@ -235,13 +331,34 @@ async fn filters_are_anded_across_fields_and_ored_inside() {
 async fn what_is_wrong_in_a_list_is_named() {
     let api = Api::new();
     for (params, problem) in [
-        (json!({"limit": -1}), "107 bad request: params.limit: must not be negative, got -1"),
-        (json!({"since": "a", "cursor": "b"}), "107 bad request: params.cursor: cannot be combined with another since"),
-        (json!({"since": "a\0"}), "107 bad request: params.since: must not contain NUL"),
-        (json!({"ids": ["a"], "filter": {"ids": ["b"]}}), "107 bad request: params.filter.ids: cannot be combined with ids, which means the same"),
-        (json!({"filter": {"platforms": ["web", "tv"]}}), r#"107 bad request: params.filter.platforms[1]: expected one of apns, ios, android, web, got "tv""#),
-        (json!({"users": vec!["u"; 1_001]}), "107 bad request: params.users: at most 1000 values, got 1001"),
-        (json!({"include_webpush_keys": true}), "108 not available: include_webpush_keys is not built yet"),
+        (
+            json!({"limit": -1}),
+            "107 bad request: params.limit: must not be negative, got -1",
+        ),
+        (
+            json!({"since": "a", "cursor": "b"}),
+            "107 bad request: params.cursor: cannot be combined with another since",
+        ),
+        (
+            json!({"since": "a\0"}),
+            "107 bad request: params.since: must not contain NUL",
+        ),
+        (
+            json!({"ids": ["a"], "filter": {"ids": ["b"]}}),
+            "107 bad request: params.filter.ids: cannot be combined with ids, which means the same",
+        ),
+        (
+            json!({"filter": {"platforms": ["web", "tv"]}}),
+            r#"107 bad request: params.filter.platforms[1]: expected one of apns, ios, android, web, got "tv""#,
+        ),
+        (
+            json!({"users": vec!["u"; 1_001]}),
+            "107 bad request: params.users: at most 1000 values, got 1001",
+        ),
+        (
+            json!({"include_webpush_keys": true}),
+            "108 not available: include_webpush_keys is not built yet",
+        ),
     ] {
         assert_eq!(api.error("device_list", params).await, problem);
     }

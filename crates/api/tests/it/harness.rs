@@ -5,14 +5,15 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use bugle_api::{Config, Keys, router};
-use bugle_model::{AppId, Lane, Provider, Timestamp};
+use bugle_model::{AppId, Lane, PageRef, Provider, Timestamp};
 use bugle_service::{Limits, PushConfig, Service};
-use bugle_store::Store;
+use bugle_store::{Handover, Store, sqlite};
 use bugle_testkit::TestClock;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use secrecy::SecretString;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
@@ -24,6 +25,15 @@ pub(crate) struct Api {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Arc<TestClock>,
     pub(crate) tasks: TaskTracker,
+    _dir: Option<TempDir>,
+}
+
+/// Nobody sends here.
+struct Nobody;
+
+impl Handover for Nobody {
+    fn pages(&self, _: Vec<PageRef>) {}
+    fn legs(&self) {}
 }
 
 /// An answer as it came.
@@ -51,13 +61,18 @@ impl Api {
         Self::with(Config::default(), &[Provider::Fcm])
     }
 
+    /// Over a fresh database.
     pub(crate) fn with(config: Config, enabled: &[Provider]) -> Self {
-        let store = Arc::new(crate::memory::Memory::default());
-        Self::over(store, config, enabled)
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(TestClock::new());
+        let settings = bugle_store::Config::default();
+        let store = sqlite::open(&settings, dir.path(), Arc::clone(&clock) as Arc<_>, Arc::new(Nobody)).unwrap();
+        let api = Self::over(store, clock, config, enabled);
+        Self { _dir: Some(dir), ..api }
     }
 
-    pub(crate) fn over(store: Arc<dyn Store>, config: Config, enabled: &[Provider]) -> Self {
-        let clock = Arc::new(TestClock::new());
+    /// Over another store.
+    pub(crate) fn over(store: Arc<dyn Store>, clock: Arc<TestClock>, config: Config, enabled: &[Provider]) -> Self {
         let tasks = TaskTracker::new();
         let enabled = enabled.iter().map(|provider| (AppId::default_app(), *provider));
         let service = Service::new(
@@ -76,7 +91,14 @@ impl Api {
             store,
             clock,
             tasks,
+            _dir: None,
         }
+    }
+
+    /// Over a database that fails at everything.
+    pub(crate) fn broken(config: Config) -> Self {
+        let clock = Arc::new(TestClock::new());
+        Self::over(Arc::new(crate::broken::Broken), clock, config, &[Provider::Fcm])
     }
 
     pub(crate) async fn ask(&self, request: Request<Body>) -> Answer {
@@ -124,7 +146,8 @@ impl Api {
 
     /// Everything that requests could have changed.
     pub(crate) async fn content(&self) -> Value {
-        let devices = json!({"include_meta": true, "include_topics": true, "include_total_count": true, "limit": 1_000});
+        let devices =
+            json!({"include_meta": true, "include_topics": true, "include_total_count": true, "limit": 1_000});
         let later = Timestamp(i64::MAX / 2);
         let mut pages = self.store.due_pages(Lane::Urgent, later, 1_000).await.unwrap();
         pages.extend(self.store.due_pages(Lane::Bulk, later, 1_000).await.unwrap());
@@ -140,5 +163,8 @@ impl Api {
 /// The names of the items of a list, one after the other.
 pub(crate) fn names(list: &Value, field: &str) -> Vec<String> {
     let items = list["items"].as_array().unwrap();
-    items.iter().map(|item| item[field].as_str().unwrap().to_owned()).collect()
+    items
+        .iter()
+        .map(|item| item[field].as_str().unwrap().to_owned())
+        .collect()
 }

@@ -3,7 +3,6 @@
 mod broken;
 mod devices;
 mod harness;
-mod memory;
 mod odd;
 mod pushes;
 mod subscriptions;

@@ -23,7 +23,13 @@ struct Odd {
 
 #[tokio::test]
 async fn ten_thousand_odd_requests_change_nothing_and_break_nothing() {
-    let api = Api::with(Config { max_body_bytes: 1_000_000, ..Config::default() }, &[Provider::Fcm]);
+    let api = Api::with(
+        Config {
+            max_body_bytes: 1_000_000,
+            ..Config::default()
+        },
+        &[Provider::Fcm],
+    );
     for id in ["a", "b", "c"] {
         api.device(id).await;
         let channels = json!({"device_id": id, "channels": ["x", id]});
@@ -57,7 +63,10 @@ fn is_refusal(answer: &Answer) -> bool {
     answer.status == StatusCode::OK
         && answer.text.split('\n').any(|line| {
             let reply: Value = serde_json::from_str(line).unwrap();
-            errs(&reply) || reply["replies"].as_array().is_some_and(|replies| replies.iter().any(errs))
+            errs(&reply)
+                || reply["replies"]
+                    .as_array()
+                    .is_some_and(|replies| replies.iter().any(errs))
         })
 }
 
@@ -83,19 +92,46 @@ fn draw(rng: &mut SmallRng) -> (&'static str, Odd) {
 /// A request that would be carried out as it stands, with every typed field that its method knows.
 fn valid(rng: &mut SmallRng) -> (&'static str, Value) {
     let calls = [
-        ("device_register", json!({"id": "new", "provider": "fcm", "platform": "ios", "token": "t", "user": "u", "meta": {"k": "v"},
-            "topics": ["n"], "channels": ["m"], "timezone": "UTC", "locale": "en"})),
-        ("device_remove", json!({"ids": ["a"], "tokens": ["token-of-b"], "users": [""]})),
-        ("device_list", json!({"ids": ["a"], "platforms": ["ios"], "tokens": ["t"], "users": ["u"], "since": "a", "limit": 5,
-            "include_meta": true, "include_topics": true, "include_total_count": true, "filter": {"topics": ["x"], "providers": ["fcm"]}})),
-        ("device_subscription_add", json!({"device_id": "a", "channels": ["new"]})),
-        ("device_subscription_remove", json!({"device_id": "a", "channels": ["x"]})),
-        ("device_subscription_list", json!({"device_ids": ["a"], "device_platforms": ["web"], "device_tokens": ["t"],
-            "device_users": ["u"], "channels": ["x"], "since": "a", "limit": 5, "device_providers": ["fcm"]})),
-        ("send_push_notification", json!({"recipient": {"channels": ["x"]}, "uid": "u", "send_at": 1, "expire_at": 1_780_005_000,
-            "notification": {"fcm": {"data": {"a": "b"}}, "expire_at": 1_780_005_000}})),
-        ("send_push_notification", json!({"recipient": {"device_ids": ["a"]}, "notification": {"fcm": {"notification": {"title": "t"}}}})),
-        ("send_push_notification", json!({"recipient": {"fcm_tokens": ["a"]}, "notification": {"fcm": {"message": {"data": {"a": "b"}}}}})),
+        (
+            "device_register",
+            json!({"id": "new", "provider": "fcm", "platform": "ios", "token": "t", "user": "u", "meta": {"k": "v"},
+            "topics": ["n"], "channels": ["m"], "timezone": "UTC", "locale": "en"}),
+        ),
+        (
+            "device_remove",
+            json!({"ids": ["a"], "tokens": ["token-of-b"], "users": [""]}),
+        ),
+        (
+            "device_list",
+            json!({"ids": ["a"], "platforms": ["ios"], "tokens": ["t"], "users": ["u"], "since": "a", "limit": 5,
+            "include_meta": true, "include_topics": true, "include_total_count": true, "filter": {"topics": ["x"], "providers": ["fcm"]}}),
+        ),
+        (
+            "device_subscription_add",
+            json!({"device_id": "a", "channels": ["new"]}),
+        ),
+        (
+            "device_subscription_remove",
+            json!({"device_id": "a", "channels": ["x"]}),
+        ),
+        (
+            "device_subscription_list",
+            json!({"device_ids": ["a"], "device_platforms": ["web"], "device_tokens": ["t"],
+            "device_users": ["u"], "channels": ["x"], "since": "a", "limit": 5, "device_providers": ["fcm"]}),
+        ),
+        (
+            "send_push_notification",
+            json!({"recipient": {"channels": ["x"]}, "uid": "u", "send_at": 1, "expire_at": 1_780_005_000,
+            "notification": {"fcm": {"data": {"a": "b"}}, "expire_at": 1_780_005_000}}),
+        ),
+        (
+            "send_push_notification",
+            json!({"recipient": {"device_ids": ["a"]}, "notification": {"fcm": {"notification": {"title": "t"}}}}),
+        ),
+        (
+            "send_push_notification",
+            json!({"recipient": {"fcm_tokens": ["a"]}, "notification": {"fcm": {"message": {"data": {"a": "b"}}}}}),
+        ),
         ("push_status", json!({"uid": "u"})),
         ("cancel_push", json!({"uid": "u"})),
     ];
@@ -110,22 +146,49 @@ fn wrap(rng: &mut SmallRng, method: &str, params: &str, first: bool) -> Odd {
     let (path, body) = match rng.random_range(0..3) {
         0 => (format!("/api/{method}"), params.to_owned()),
         1 => {
-            let before = if first { format!("{{\"method\":\"device_register\",\"params\":{before}}}\n") } else { String::new() };
-            ("/api".to_owned(), format!(r#"{before}{{"id":1,"method":"{method}","params":{params}}}"#))
+            let before = if first {
+                format!("{{\"method\":\"device_register\",\"params\":{before}}}\n")
+            } else {
+                String::new()
+            };
+            (
+                "/api".to_owned(),
+                format!(r#"{before}{{"id":1,"method":"{method}","params":{params}}}"#),
+            )
         }
         _ => {
-            let before = if first { format!("{{\"device_register\":{before}}},") } else { String::new() };
-            ("/api/batch".to_owned(), format!(r#"{{"commands":[{before}{{"{method}":{params}}}]}}"#))
+            let before = if first {
+                format!("{{\"device_register\":{before}}},")
+            } else {
+                String::new()
+            };
+            (
+                "/api/batch".to_owned(),
+                format!(r#"{{"commands":[{before}{{"{method}":{params}}}]}}"#),
+            )
         }
     };
-    Odd { path, body: body.into_bytes(), key: Some(KEY) }
+    Odd {
+        path,
+        body: body.into_bytes(),
+        key: Some(KEY),
+    }
 }
 
 fn broken_utf8(rng: &mut SmallRng) -> Odd {
     let (method, params) = valid(rng);
     let mut odd = wrap(rng, method, &params.to_string(), true);
     let at = rng.random_range(0..=odd.body.len());
-    let bad: &[u8] = [&[0xff] as &[u8], &[0x80], &[0xc3], &[0xed, 0xa0, 0x80], &[0xf5, 0x80, 0x80, 0x80], &[0xc0, 0xaf]].choose(rng).unwrap();
+    let bad: &[u8] = [
+        &[0xff] as &[u8],
+        &[0x80],
+        &[0xc3],
+        &[0xed, 0xa0, 0x80],
+        &[0xf5, 0x80, 0x80, 0x80],
+        &[0xc0, 0xaf],
+    ]
+    .choose(rng)
+    .unwrap();
     odd.body.splice(at..at, bad.iter().copied());
     odd
 }
@@ -146,7 +209,10 @@ fn wrong_type(rng: &mut SmallRng) -> Odd {
     let target = params.pointer_mut(place).unwrap();
     let others = [json!(true), json!(1.5), json!("text"), json!([[]]), json!({"k": {}})];
     let kind = std::mem::discriminant(&*target);
-    let others: Vec<_> = others.into_iter().filter(|other| std::mem::discriminant(other) != kind || target.is_i64()).collect();
+    let others: Vec<_> = others
+        .into_iter()
+        .filter(|other| std::mem::discriminant(other) != kind || target.is_i64())
+        .collect();
     *target = others.choose(rng).unwrap().clone();
     wrap(rng, method, &params.to_string(), true)
 }
@@ -173,7 +239,11 @@ fn deep(rng: &mut SmallRng) -> Odd {
     let (open, close) = [("[", "]"), (r#"{"a":"#, "}")].choose(rng).copied().unwrap();
     let nested = format!("{}1{}", open.repeat(depth), close.repeat(depth));
     if rng.random_ratio(1, 4) {
-        return Odd { path: "/api".to_owned(), body: nested.into_bytes(), key: Some(KEY) };
+        return Odd {
+            path: "/api".to_owned(),
+            body: nested.into_bytes(),
+            key: Some(KEY),
+        };
     }
     let field = ["data", "android", "message", "x"].choose(rng).unwrap();
     let params = format!(r#"{{"recipient":{{"channels":["x"]}},"notification":{{"fcm":{{"{field}":{nested}}}}}}}"#);
@@ -188,13 +258,28 @@ fn huge_list(rng: &mut SmallRng) -> Odd {
     let (method, params) = match rng.random_range(0..9) {
         0 => ("device_remove", json!({"ids": list(1_000 + more)})),
         1 => ("device_list", json!({"tokens": list(1_000 + more)})),
-        2 => ("device_subscription_add", json!({"device_id": "a", "channels": list(256 + more)})),
+        2 => (
+            "device_subscription_add",
+            json!({"device_id": "a", "channels": list(256 + more)}),
+        ),
         3 => ("device_subscription_list", json!({"channels": list(1_000 + more)})),
-        4 => ("device_register", json!({"platform": "web", "token": "t", "channels": list(256 + more)})),
-        5 => ("device_register", json!({"platform": "web", "token": "t", "meta": pairs()})),
+        4 => (
+            "device_register",
+            json!({"platform": "web", "token": "t", "channels": list(256 + more)}),
+        ),
+        5 => (
+            "device_register",
+            json!({"platform": "web", "token": "t", "meta": pairs()}),
+        ),
         6 => ("send_push_notification", push(json!({"channels": list(100 + more)}))),
-        7 => ("send_push_notification", push(json!({"device_ids": list(10_000 + more)}))),
-        _ => ("send_push_notification", push(json!({"fcm_tokens": list(10_000 + more)}))),
+        7 => (
+            "send_push_notification",
+            push(json!({"device_ids": list(10_000 + more)})),
+        ),
+        _ => (
+            "send_push_notification",
+            push(json!({"fcm_tokens": list(10_000 + more)})),
+        ),
     };
     wrap(rng, method, &params.to_string(), false)
 }
@@ -210,9 +295,18 @@ fn absent_part(rng: &mut SmallRng) -> Odd {
         ("device_subscription_add", json!({"device_id": "a"})),
         ("device_subscription_remove", json!({"device_id": "a", "channels": []})),
         ("send_push_notification", json!({"recipient": {"channels": ["x"]}})),
-        ("send_push_notification", json!({"recipient": {"channels": ["x"]}, "notification": {"fcm": null}})),
-        ("send_push_notification", json!({"notification": {"fcm": {"data": {"a": "b"}}}})),
-        ("send_push_notification", json!({"recipient": {"channels": []}, "notification": {"fcm": {"data": {"a": "b"}}}})),
+        (
+            "send_push_notification",
+            json!({"recipient": {"channels": ["x"]}, "notification": {"fcm": null}}),
+        ),
+        (
+            "send_push_notification",
+            json!({"notification": {"fcm": {"data": {"a": "b"}}}}),
+        ),
+        (
+            "send_push_notification",
+            json!({"recipient": {"channels": []}, "notification": {"fcm": {"data": {"a": "b"}}}}),
+        ),
         ("push_status", json!({})),
         ("cancel_push", json!({"uid": ""})),
     ];
@@ -221,14 +315,31 @@ fn absent_part(rng: &mut SmallRng) -> Odd {
 }
 
 fn odd_token(rng: &mut SmallRng) -> Odd {
-    let odd = ["\"", "\\", "\n", "\r\nHost: x", " ", "\0", "ü", "\u{202e}", "\u{7f}", "💥", "\t"].choose(rng).unwrap();
+    let odd = [
+        "\"",
+        "\\",
+        "\n",
+        "\r\nHost: x",
+        " ",
+        "\0",
+        "ü",
+        "\u{202e}",
+        "\u{7f}",
+        "💥",
+        "\t",
+    ]
+    .choose(rng)
+    .unwrap();
     let mut token = "tok:en".to_owned();
     token.insert_str(rng.random_range(0..=token.len()), odd);
     if rng.random_ratio(1, 10) {
         token = "x".repeat(4_097);
     }
     let (method, params) = if rng.random() {
-        ("device_register", json!({"id": "a", "platform": "android", "token": token}))
+        (
+            "device_register",
+            json!({"id": "a", "platform": "android", "token": token}),
+        )
     } else {
         let push = json!({"recipient": {"fcm_tokens": ["fine", token]}, "notification": {"fcm": {"data": {"a": "b"}}}});
         ("send_push_notification", push)
@@ -275,7 +386,10 @@ fn odd_value(rng: &mut SmallRng) -> Odd {
         ("device_list", json!({"since": "a", "cursor": "b"})),
         ("device_list", json!({"platforms": ["a", "\u{0}"]})),
         ("device_list", json!({"users": ["\u{0}"]})),
-        ("device_subscription_add", json!({"device_id": "nobody", "channels": ["x"]})),
+        (
+            "device_subscription_add",
+            json!({"device_id": "nobody", "channels": ["x"]}),
+        ),
         ("device_subscription_list", json!({"device_providers": [long]})),
         ("push_status", json!({"uid": "' or 1=1 --"})),
         ("push_status", json!({"uid": "unknown"})),
@@ -292,22 +406,45 @@ fn odd_envelope(rng: &mut SmallRng) -> Odd {
     let (path, body) = match rng.random_range(0..12) {
         0 => ("/api", json!([command]).to_string()),
         1 => ("/api", json!(["1", "device_register", register]).to_string()),
-        2 => ("/api", json!({"method": "device_register", "params": [null, null, "web", "enveloped"]}).to_string()),
-        3 => ("/api", json!({"method": ["device_register"], "params": register}).to_string()),
-        4 => ("/api", json!({"method": "device_register", "params": register, "id": {}}).to_string()),
+        2 => (
+            "/api",
+            json!({"method": "device_register", "params": [null, null, "web", "enveloped"]}).to_string(),
+        ),
+        3 => (
+            "/api",
+            json!({"method": ["device_register"], "params": register}).to_string(),
+        ),
+        4 => (
+            "/api",
+            json!({"method": "device_register", "params": register, "id": {}}).to_string(),
+        ),
         5 => ("/api", format!("{command}\n{command}\n]")),
         6 => ("/api", format!("{command},{command}")),
-        7 => ("/api", format!(r#"{{"method":"device_register","method":"device_register","params":{register}}}"#)),
+        7 => (
+            "/api",
+            format!(r#"{{"method":"device_register","method":"device_register","params":{register}}}"#),
+        ),
         8 => ("/api/batch", json!({"commands": one}).to_string()),
         9 => ("/api/batch", json!({"commands": [one, [one]]}).to_string()),
         10 => ("/api/batch", json!({"commands": [one, {}]}).to_string()),
         _ => ("/api/batch", json!([[one]]).to_string()),
     };
-    Odd { path: path.to_owned(), body: body.into_bytes(), key: Some(KEY) }
+    Odd {
+        path: path.to_owned(),
+        body: body.into_bytes(),
+        key: Some(KEY),
+    }
 }
 
 fn garbage(rng: &mut SmallRng) -> Odd {
-    let path = ["/api", "/api/batch", "/api/device_register", "/api/send_push_notification"].choose(rng).unwrap();
+    let path = [
+        "/api",
+        "/api/batch",
+        "/api/device_register",
+        "/api/send_push_notification",
+    ]
+    .choose(rng)
+    .unwrap();
     let length = rng.random_range(0..300);
     let alphabet = br#"{}[]",:0123456789.eE+-truefalsnu \/"#;
     let body = if rng.random() {
@@ -315,7 +452,11 @@ fn garbage(rng: &mut SmallRng) -> Odd {
     } else {
         (0..length).map(|_| *alphabet.choose(rng).unwrap()).collect()
     };
-    Odd { path: (*path).to_owned(), body, key: Some(KEY) }
+    Odd {
+        path: (*path).to_owned(),
+        body,
+        key: Some(KEY),
+    }
 }
 
 fn unbuilt(rng: &mut SmallRng) -> Odd {
@@ -350,7 +491,16 @@ fn not_admitted(rng: &mut SmallRng) -> Odd {
     if rng.random_ratio(1, 20) {
         odd.body.resize(1_000_001, b' ');
     } else {
-        odd.key = [None, Some(""), Some("the-kez"), Some("the-key ignored"), Some("THE-KEY")].choose(rng).copied().unwrap();
+        odd.key = [
+            None,
+            Some(""),
+            Some("the-kez"),
+            Some("the-key ignored"),
+            Some("THE-KEY"),
+        ]
+        .choose(rng)
+        .copied()
+        .unwrap();
     }
     odd
 }

@@ -43,7 +43,8 @@ async fn every_kind_of_recipient_is_accepted() {
 #[tokio::test]
 async fn exactly_one_kind_of_recipient_is_demanded() {
     let api = Api::new();
-    let expected = "107 bad request: params.recipient: expected exactly one of device_ids, channels, fcm_tokens, fcm_topic, got";
+    let expected =
+        "107 bad request: params.recipient: expected exactly one of device_ids, channels, fcm_tokens, fcm_topic, got";
     for (recipient, got) in [
         (json!({}), "none"),
         (json!(null), "none"),
@@ -59,16 +60,46 @@ async fn what_is_wrong_in_a_push_is_named() {
     let api = Api::new();
     let good = hello(&json!({"channels": ["a"]}));
     for (params, problem) in [
-        (hello(&json!({"device_ids": ["a", "b c"]})), "params.recipient.device_ids[1]: expected 1 to 64 of A-Z, a-z, 0-9, _ and -"),
-        (hello(&json!({"channels": [""]})), "params.recipient.channels[0]: must not be empty"),
-        (hello(&json!({"fcm_topic": "a/b"})), "params.recipient.fcm_topic: expected 1 to 900 of A-Z, a-z, 0-9, -, _, ., ~ and %"),
-        (hello(&json!({"fcm_tokens": vec!["t"; 10_001]})), "params.recipient.fcm_tokens: at most 10000 values, got 10001"),
-        (with(good.clone(), "/notification", json!({})), "params.notification.fcm: must be given"),
-        (with(good.clone(), "/notification", json!({"fcm": {}})), "params.notification.fcm: must not be empty"),
-        (and(good.clone(), "uid", json!("a b")), "params.uid: expected 1 to 128 printable ASCII characters without spaces"),
-        (and(good.clone(), "expire_at", json!(1_779_999_999)), "params.expire_at: must be later than the present"),
-        (and(good.clone(), "expire_at", json!(-1)), "params.expire_at: must be later than the present"),
-        (and(good.clone(), "send_at", json!(1_890_000_000)), "params.send_at: at most 2419200 seconds ahead"),
+        (
+            hello(&json!({"device_ids": ["a", "b c"]})),
+            "params.recipient.device_ids[1]: expected 1 to 64 of A-Z, a-z, 0-9, _ and -",
+        ),
+        (
+            hello(&json!({"channels": [""]})),
+            "params.recipient.channels[0]: must not be empty",
+        ),
+        (
+            hello(&json!({"fcm_topic": "a/b"})),
+            "params.recipient.fcm_topic: expected 1 to 900 of A-Z, a-z, 0-9, -, _, ., ~ and %",
+        ),
+        (
+            hello(&json!({"fcm_tokens": vec!["t"; 10_001]})),
+            "params.recipient.fcm_tokens: at most 10000 values, got 10001",
+        ),
+        (
+            with(good.clone(), "/notification", json!({})),
+            "params.notification.fcm: must be given",
+        ),
+        (
+            with(good.clone(), "/notification", json!({"fcm": {}})),
+            "params.notification.fcm: must not be empty",
+        ),
+        (
+            and(good.clone(), "uid", json!("a b")),
+            "params.uid: expected 1 to 128 printable ASCII characters without spaces",
+        ),
+        (
+            and(good.clone(), "expire_at", json!(1_779_999_999)),
+            "params.expire_at: must be later than the present",
+        ),
+        (
+            and(good.clone(), "expire_at", json!(-1)),
+            "params.expire_at: must be later than the present",
+        ),
+        (
+            and(good.clone(), "send_at", json!(1_890_000_000)),
+            "params.send_at: at most 2419200 seconds ahead",
+        ),
     ] {
         assert_eq!(api.error(SEND, params).await, format!("107 bad request: {problem}"));
     }
@@ -89,12 +120,18 @@ async fn payloads_are_checked_before_anything_is_accepted() {
         json!({"message": {"data": {"a": "b"}, "token": "t"}}),
     ] {
         let error = api.error(SEND, fcm(wrong.clone())).await;
-        assert!(error.starts_with("107 bad request: params.notification.fcm"), "{wrong}: {error}");
+        assert!(
+            error.starts_with("107 bad request: params.notification.fcm"),
+            "{wrong}: {error}"
+        );
     }
     let large = json!({"data": {"a": "x".repeat(3_000)}});
     api.result(SEND, fcm(large.clone())).await;
     let to_topic = with(hello(&json!({"fcm_topic": "t"})), "/notification/fcm", large);
-    assert!(api.error(SEND, to_topic).await.starts_with("107 "), "a topic takes half as much");
+    assert!(
+        api.error(SEND, to_topic).await.starts_with("107 "),
+        "a topic takes half as much"
+    );
     assert_eq!(api.content().await["open legs"], 1);
 }
 
@@ -104,7 +141,10 @@ async fn what_is_not_built_yet_is_never_ignored() {
     let good = hello(&json!({"channels": ["a"]}));
     for (params, field) in [
         (hello(&json!({"filter": {"users": ["u"]}})), "recipient.filter"),
-        (hello(&json!({"fcm_condition": "'a' in topics"})), "recipient.fcm_condition"),
+        (
+            hello(&json!({"fcm_condition": "'a' in topics"})),
+            "recipient.fcm_condition",
+        ),
         (hello(&json!({"hms_tokens": ["t"]})), "recipient.hms_tokens"),
         (hello(&json!({"hms_topic": "t"})), "recipient.hms_topic"),
         (hello(&json!({"hms_condition": "t"})), "recipient.hms_condition"),
@@ -113,14 +153,43 @@ async fn what_is_not_built_yet_is_never_ignored() {
         (and(good.clone(), "use_templating", json!(true)), "use_templating"),
         (and(good.clone(), "use_meta", json!(true)), "use_meta"),
         (and(good.clone(), "analytics_uid", json!("a")), "analytics_uid"),
-        (and(good.clone(), "optimize_for_reliability", json!(true)), "optimize_for_reliability"),
-        (and(good.clone(), "localizations", json!({"de": {"translations": {"a": "b"}}})), "localizations"),
-        (and(good.clone(), "limit_strategy", json!({"rate_limit": {"key": "k"}})), "limit_strategy"),
-        (with(good.clone(), "/notification", json!({"apns": {"payload": {"aps": {"alert": "x"}}}})), "notification.apns"),
-        (with(good.clone(), "/notification", json!({"hms": {"message": {"x": 1}}})), "notification.hms"),
-        (with(good.clone(), "/notification", json!({"webpush": {"payload": {"x": 1}}})), "notification.webpush"),
+        (
+            and(good.clone(), "optimize_for_reliability", json!(true)),
+            "optimize_for_reliability",
+        ),
+        (
+            and(
+                good.clone(),
+                "localizations",
+                json!({"de": {"translations": {"a": "b"}}}),
+            ),
+            "localizations",
+        ),
+        (
+            and(good.clone(), "limit_strategy", json!({"rate_limit": {"key": "k"}})),
+            "limit_strategy",
+        ),
+        (
+            with(
+                good.clone(),
+                "/notification",
+                json!({"apns": {"payload": {"aps": {"alert": "x"}}}}),
+            ),
+            "notification.apns",
+        ),
+        (
+            with(good.clone(), "/notification", json!({"hms": {"message": {"x": 1}}})),
+            "notification.hms",
+        ),
+        (
+            with(good.clone(), "/notification", json!({"webpush": {"payload": {"x": 1}}})),
+            "notification.webpush",
+        ),
     ] {
-        assert_eq!(api.error(SEND, params).await, format!("108 not available: {field} is not built yet"));
+        assert_eq!(
+            api.error(SEND, params).await,
+            format!("108 not available: {field} is not built yet")
+        );
     }
     let mut zeros = good;
     for field in ["use_templating", "use_meta", "optimize_for_reliability"] {
@@ -137,7 +206,10 @@ async fn what_is_not_built_yet_is_never_ignored() {
 async fn without_credentials_a_push_is_not_available() {
     let api = Api::with(Config::default(), &[]);
     let error = api.error(SEND, hello(&json!({"channels": ["a"]}))).await;
-    assert_eq!(error, "108 not available: no credentials for the provider fcm are configured");
+    assert_eq!(
+        error,
+        "108 not available: no credentials for the provider fcm are configured"
+    );
     assert_eq!(api.content().await["open legs"], 0);
 }
 
@@ -201,9 +273,15 @@ async fn the_account_of_a_push_can_be_looked_at() {
       ]
     }
     "#);
-    assert_eq!(api.error("push_status", json!({"uid": "nobody"})).await, "104 not found: push not found");
+    assert_eq!(
+        api.error("push_status", json!({"uid": "nobody"})).await,
+        "104 not found: push not found"
+    );
     let error = api.error("push_status", json!({})).await;
-    assert_eq!(error, "107 bad request: params.uid: expected 1 to 128 printable ASCII characters without spaces");
+    assert_eq!(
+        error,
+        "107 bad request: params.uid: expected 1 to 128 printable ASCII characters without spaces"
+    );
 }
 
 #[tokio::test]
@@ -211,8 +289,17 @@ async fn a_push_can_wait_and_be_called_off() {
     let api = Api::new();
     let params = and(hello(&json!({"fcm_tokens": ["t"]})), "uid", json!("p"));
     api.result(SEND, and(params, "send_at", json!(1_780_003_600))).await;
-    assert_eq!(api.result("push_status", json!({"uid": "p"})).await["state"], "scheduled");
+    assert_eq!(
+        api.result("push_status", json!({"uid": "p"})).await["state"],
+        "scheduled"
+    );
     assert_eq!(api.result("cancel_push", json!({"uid": "p"})).await, json!({}));
-    assert_eq!(api.result("push_status", json!({"uid": "p"})).await["state"], "cancelled");
-    assert_eq!(api.error("cancel_push", json!({"uid": "q"})).await, "104 not found: push not found");
+    assert_eq!(
+        api.result("push_status", json!({"uid": "p"})).await["state"],
+        "cancelled"
+    );
+    assert_eq!(
+        api.error("cancel_push", json!({"uid": "q"})).await,
+        "104 not found: push not found"
+    );
 }

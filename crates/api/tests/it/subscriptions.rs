@@ -11,7 +11,11 @@ async fn a_device_is_subscribed_and_unsubscribed() {
     api.device("a").await;
     let add = json!({"device_id": "a", "channels": ["x", "y", "x"]});
     assert_eq!(api.result("device_subscription_add", add.clone()).await, json!({}));
-    assert_eq!(api.result("device_subscription_add", add).await, json!({}), "twice is no error");
+    assert_eq!(
+        api.result("device_subscription_add", add).await,
+        json!({}),
+        "twice is no error"
+    );
     let list = api.result("device_subscription_list", json!({})).await;
     assert_eq!(names(&list, "channel"), ["x", "y"]);
     let remove = json!({"device_id": "a", "channels": ["x", "never had"]});
@@ -50,29 +54,45 @@ async fn what_is_wrong_in_a_change_is_named() {
     api.device("a").await;
     for method in ["device_subscription_add", "device_subscription_remove"] {
         for (params, problem) in [
-            (json!({"channels": ["x"]}), "params.device_id: expected 1 to 64 of A-Z, a-z, 0-9, _ and -"),
+            (
+                json!({"channels": ["x"]}),
+                "params.device_id: expected 1 to 64 of A-Z, a-z, 0-9, _ and -",
+            ),
             (json!({"device_id": "a"}), "params.channels: must not be empty"),
-            (json!({"device_id": "a", "channels": ["x", "a\u{7}b"]}), "params.channels[1]: must not contain control characters"),
-            (json!({"device_id": "a", "channels": ["x".repeat(256)]}), "params.channels[0]: at most 255 bytes, got 256"),
+            (
+                json!({"device_id": "a", "channels": ["x", "a\u{7}b"]}),
+                "params.channels[1]: must not contain control characters",
+            ),
+            (
+                json!({"device_id": "a", "channels": ["x".repeat(256)]}),
+                "params.channels[0]: at most 255 bytes, got 256",
+            ),
         ] {
             assert_eq!(api.error(method, params).await, format!("107 bad request: {problem}"));
         }
     }
-    assert_eq!(names(&api.result("device_subscription_list", json!({})).await, "channel"), [""; 0]);
+    assert_eq!(
+        names(&api.result("device_subscription_list", json!({})).await, "channel"),
+        [""; 0]
+    );
 }
 
 #[tokio::test]
 async fn subscriptions_are_filtered_and_paged() {
     let api = Api::new();
     for (id, user) in [("a", "u1"), ("b", "u2"), ("c", "u1")] {
-        let params = json!({"id": id, "platform": "ios", "token": format!("t-{id}"), "user": user, "channels": ["all", id]});
+        let params =
+            json!({"id": id, "platform": "ios", "token": format!("t-{id}"), "user": user, "channels": ["all", id]});
         api.result("device_register", params).await;
     }
     for (params, expected) in [
         (json!({"channels": ["all"]}), &["a", "b", "c"] as &[_]),
         (json!({"channels": ["all", "b"], "device_ids": ["b"]}), &["b", "b"]),
         (json!({"device_users": ["u1"], "channels": ["all"]}), &["a", "c"]),
-        (json!({"device_tokens": ["t-c"], "device_platforms": ["apns"], "device_providers": ["fcm"]}), &["c", "c"]),
+        (
+            json!({"device_tokens": ["t-c"], "device_platforms": ["apns"], "device_providers": ["fcm"]}),
+            &["c", "c"],
+        ),
         (json!({"device_platforms": ["web"]}), &[]),
     ] {
         let list = api.result("device_subscription_list", params.clone()).await;
@@ -81,7 +101,9 @@ async fn subscriptions_are_filtered_and_paged() {
     let mut seen = Vec::new();
     let mut cursor = json!("");
     loop {
-        let page = api.result("device_subscription_list", json!({"limit": 4, "since": cursor})).await;
+        let page = api
+            .result("device_subscription_list", json!({"limit": 4, "since": cursor}))
+            .await;
         seen.extend(names(&page, "id"));
         if page["has_more"] == json!(false) {
             assert!(page.get("next_cursor").is_none());

@@ -71,7 +71,10 @@ impl<'a> Decoder<'a> {
     }
 
     fn byte(&mut self) -> Result<u8> {
-        let (&first, rest) = self.rest.split_first().ok_or_else(|| self.corrupt("it ends too early"))?;
+        let (&first, rest) = self
+            .rest
+            .split_first()
+            .ok_or_else(|| self.corrupt("it ends too early"))?;
         self.rest = rest;
         Ok(first)
     }

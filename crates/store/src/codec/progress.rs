@@ -140,14 +140,18 @@ pub(crate) mod tests {
 
     fn some_progress() -> impl Strategy<Value = Progress> {
         let counts = vec((routes(), some_counts()), 0..4);
-        (any::<i64>(), vec(any::<i64>(), 0..40), counts, vec(some_left_over(), 0..40)).prop_map(
-            |(position, open, counts, left_over)| Progress {
+        (
+            any::<i64>(),
+            vec(any::<i64>(), 0..40),
+            counts,
+            vec(some_left_over(), 0..40),
+        )
+            .prop_map(|(position, open, counts, left_over)| Progress {
                 position,
                 open,
                 counts,
                 left_over,
-            },
-        )
+            })
     }
 
     proptest! {
@@ -160,7 +164,8 @@ pub(crate) mod tests {
         fn a_truncated_progress_is_corrupt_and_no_panic(progress in some_progress(), cut in any::<prop::sample::Index>()) {
             let blob = encode(&progress);
             let cut = cut.index(blob.len());
-            prop_assert!(matches!(decode(&blob[..cut], "pages.progress"), Err(Error::Corrupt { .. })));
+            let is_corrupt = matches!(decode(&blob[..cut], "pages.progress"), Err(Error::Corrupt { .. }));
+            prop_assert!(is_corrupt);
         }
 
         #[test]
@@ -175,7 +180,10 @@ pub(crate) mod tests {
         let mut blob = encode(&Progress::default());
         blob[0] = 2;
         let error = decode(&blob, "pages.progress").unwrap_err();
-        assert!(matches!(&error, Error::Corrupt { place: "pages.progress", detail } if detail.contains("version 2")), "{error}");
+        assert!(
+            matches!(&error, Error::Corrupt { place: "pages.progress", detail } if detail.contains("version 2")),
+            "{error}"
+        );
     }
 
     /// What stands in databases out there: if this fails, the form has changed and needs a version of its own.

@@ -98,7 +98,11 @@ pub(crate) fn decode(blob: &[u8], place: &'static str) -> Result<Vec<Stored>> {
             4 => What::Condition(d.text()?.to_owned()),
             other => return Err(d.corrupt(format!("a target of kind {other}"))),
         };
-        let (attempts, first_try) = if first & TRIED == 0 { (0, 0) } else { (d.byte()?, d.int()?) };
+        let (attempts, first_try) = if first & TRIED == 0 {
+            (0, 0)
+        } else {
+            (d.byte()?, d.int()?)
+        };
         targets.push(Stored {
             what,
             attempts,
@@ -152,7 +156,8 @@ mod tests {
         fn truncated_targets_are_corrupt_and_no_panic(targets in vec(some_target(), 0..20), cut in any::<prop::sample::Index>()) {
             let blob = encode(&targets);
             let cut = cut.index(blob.len());
-            prop_assert!(matches!(decode(&blob[..cut], PLACE), Err(Error::Corrupt { .. })));
+            let is_corrupt = matches!(decode(&blob[..cut], PLACE), Err(Error::Corrupt { .. }));
+            prop_assert!(is_corrupt);
         }
 
         #[test]

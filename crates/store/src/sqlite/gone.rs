@@ -1,5 +1,8 @@
 //! Devices that a provider declared dead: forgotten, kept aside, put back, purged.
 
+#[cfg(test)]
+mod tests;
+
 use bugle_model::{DeviceKey, Provider, PushUid, Route, Timestamp, Token};
 use rusqlite::Connection;
 

@@ -7,9 +7,11 @@ mod devices;
 mod place;
 mod query;
 mod subscriptions;
+#[cfg(test)]
+mod tests;
 
 pub(super) use self::devices::{devices, keys_to_remove};
 pub(super) use self::subscriptions::subscriptions;
 
-/// A channel with at most so many members is read whole and sorted. A larger one is met often enough on a walk in the list's order.
-const FEW: i64 = 20_000;
+/// Audiences of at most so many subscriptions are read whole and sorted. Larger ones are met often enough on a walk in the list's order.
+pub(super) const FEW: i64 = 20_000;

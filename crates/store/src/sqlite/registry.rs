@@ -66,7 +66,7 @@ impl Registry for Store {
     ) -> Result<Listing<DeviceDetails>> {
         let (apps, app, filter, paging) = (self.apps.clone(), app.clone(), filter.clone(), paging.clone());
         let job = move |conn: &rusqlite::Connection| match apps.find(conn, &app)? {
-            Some(app) => lists::devices(conn, app, &filter, &paging, with_channels),
+            Some(app) => lists::devices(conn, app, &filter, &paging, with_channels, lists::FEW),
             None => Ok(nothing(&paging)),
         };
         self.readers.run(job).await
@@ -104,7 +104,7 @@ impl Registry for Store {
     ) -> Result<Listing<Subscription>> {
         let (apps, app, filter, paging) = (self.apps.clone(), app.clone(), filter.clone(), paging.clone());
         let job = move |conn: &rusqlite::Connection| match apps.find(conn, &app)? {
-            Some(app) => lists::subscriptions(conn, app, &filter, &paging),
+            Some(app) => lists::subscriptions(conn, app, &filter, &paging, lists::FEW),
             None => Ok(nothing(&paging)),
         };
         self.readers.run(job).await

@@ -44,10 +44,7 @@ impl Plan {
     pub(super) fn of(recipient: &Recipient) -> Result<Option<Self>> {
         let plan = match recipient {
             Recipient::Devices(ids) if ids.len() > MAX_INLINE => return Ok(None),
-            Recipient::Devices(ids) => Self::own(
-                Route::UNKNOWN,
-                ids.iter().map(|id| What::Id(id.as_str().to_owned())),
-            ),
+            Recipient::Devices(ids) => Self::own(Route::UNKNOWN, ids.iter().map(|id| What::Id(id.as_str().to_owned()))),
             Recipient::Channels(channels) => {
                 let names: Vec<&str> = channels.iter().map(bugle_model::Channel::as_str).collect();
                 Self::Audience(serde_json::to_string(&names).map_err(|e| Error::Unavailable(e.into()))?)
@@ -78,7 +75,12 @@ impl Plan {
         Cost::rows(match self {
             Self::Own { .. } => 1,
             Self::Audience(_) => 1 + Provider::ALL.len() * Platform::ALL.len(),
-            Self::Split(parts) => 1 + parts.iter().map(|p| 3 + 2 * (p.targets.len() / MAX_PAGE)).sum::<usize>(),
+            Self::Split(parts) => {
+                1 + parts
+                    .iter()
+                    .map(|p| 3 + 2 * (p.targets.len() / MAX_PAGE))
+                    .sum::<usize>()
+            }
         })
     }
 
@@ -93,7 +95,12 @@ fn whats(tokens: &[Token]) -> impl Iterator<Item = What> {
 }
 
 /// Looks ids up and sorts them by route. Unknown ones, and those whose provider the push has no payload for, are only counted.
-pub(super) fn split(conn: &Connection, app: Option<i64>, ids: &[DeviceId], providers: &[Provider]) -> Result<Vec<Part>> {
+pub(super) fn split(
+    conn: &Connection,
+    app: Option<i64>,
+    ids: &[DeviceId],
+    providers: &[Provider],
+) -> Result<Vec<Part>> {
     let providers = Providers::of(providers);
     let mut parts: BTreeMap<Route, Part> = BTreeMap::new();
     for id in ids {

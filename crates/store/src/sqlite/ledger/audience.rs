@@ -59,8 +59,8 @@ impl Audience<'_> {
 
     /// Is the device in it?
     pub(super) fn has(&self, conn: &Connection, key: DeviceKey) -> Result<bool> {
-        let mut statement = conn
-            .prepare_cached("SELECT 1 FROM subscriptions WHERE app = ? AND channel = ? AND route = ? AND key = ?")?;
+        let mut statement =
+            conn.prepare_cached("SELECT 1 FROM subscriptions WHERE app = ? AND channel = ? AND route = ? AND key = ?")?;
         for channel in self.channels {
             if statement.exists((self.app, channel, self.route.code(), key.0))? {
                 return Ok(true);

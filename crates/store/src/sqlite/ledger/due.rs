@@ -195,7 +195,6 @@ fn sources(conn: &Connection, table: Table, lane: Lane) -> Result<Vec<Source>> {
     }
 }
 
-
 /// Visits what waits in these sources, in order, until `visit` says `false`.
 fn merge(
     conn: &Connection,

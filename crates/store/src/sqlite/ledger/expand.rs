@@ -8,9 +8,9 @@ use super::pages::{self, NewPage};
 use super::rows::{Push, route};
 use super::settle::Books;
 use super::{Context, MAX_STEP};
+use crate::Result;
 use crate::ledger::{Expansion, OpenLeg, Range, Walk};
 use crate::sqlite::writer::Tx;
-use crate::Result;
 
 /// Devices of a range at most.
 const MAX_RANGE: u32 = 1_000;
@@ -119,30 +119,7 @@ pub(super) fn expand(tx: &Tx<'_>, cx: &Context, walk: &Walk, now: Timestamp) -> 
     if push.flow(false, now) != Flow::Running {
         return Ok(Expansion::Stale);
     }
-    let count: u64 = walk.ranges.iter().map(|range| u64::from(range.count)).sum();
-    let pages = i64::try_from(walk.ranges.len()).unwrap_or(i64::MAX);
-    let first_seq: Option<i64> = conn
-        .prepare_cached(
-            "UPDATE legs SET cursor = ?1, bound = ?2, closed = ?3, next_seq = next_seq + ?4,
-                             targeted = targeted + ?5, outstanding = outstanding + ?5
-              WHERE push = ?6 AND route = ?7 AND closed = 0 AND cursor = ?8 AND coalesce(bound, ?2) = ?2
-             RETURNING next_seq - ?4",
-        )?
-        .query_row(
-            (
-                walk.to.0,
-                walk.bound.0,
-                walk.closed,
-                pages,
-                count,
-                walk.push.0,
-                walk.route.code(),
-                walk.from.0,
-            ),
-            |row| row.get(0),
-        )
-        .optional()?;
-    let Some(first_seq) = first_seq else {
+    let Some(first_seq) = move_cursor(conn, walk)? else {
         return Ok(Expansion::Stale);
     };
     let app = cx.apps.name(conn, push.app)?;
@@ -176,4 +153,32 @@ pub(super) fn expand(tx: &Tx<'_>, cx: &Context, walk: &Walk, now: Timestamp) -> 
         books.close(tx, cx)?;
     }
     Ok(Expansion::Done)
+}
+
+/// Moves the leg from where the walk began to where it got; returns the number of its first page. `None` = it is not there any more.
+fn move_cursor(conn: &Connection, walk: &Walk) -> Result<Option<i64>> {
+    let count: u64 = walk.ranges.iter().map(|range| u64::from(range.count)).sum();
+    let pages = i64::try_from(walk.ranges.len()).unwrap_or(i64::MAX);
+    let first_seq = conn
+        .prepare_cached(
+            "UPDATE legs SET cursor = ?1, bound = ?2, closed = ?3, next_seq = next_seq + ?4,
+                             targeted = targeted + ?5, outstanding = outstanding + ?5
+              WHERE push = ?6 AND route = ?7 AND closed = 0 AND cursor = ?8 AND coalesce(bound, ?2) = ?2
+             RETURNING next_seq - ?4",
+        )?
+        .query_row(
+            (
+                walk.to.0,
+                walk.bound.0,
+                walk.closed,
+                pages,
+                count,
+                walk.push.0,
+                walk.route.code(),
+                walk.from.0,
+            ),
+            |row| row.get(0),
+        )
+        .optional()?;
+    Ok(first_seq)
 }

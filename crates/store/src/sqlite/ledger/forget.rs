@@ -22,7 +22,8 @@ fn forget_pushes(conn: &Connection, before: Timestamp) -> Result<u64> {
     let (mut pushes, mut rows) = (0, 0);
     for key in keys {
         rows += 1 + conn.prepare_cached("DELETE FROM legs WHERE push = ?")?.execute([key])?;
-        conn.prepare_cached("DELETE FROM pushes WHERE key = ?")?.execute([key])?;
+        conn.prepare_cached("DELETE FROM pushes WHERE key = ?")?
+            .execute([key])?;
         pushes += 1;
         if rows >= MAX_REMOVALS as usize {
             break;

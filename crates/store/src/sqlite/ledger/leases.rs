@@ -18,7 +18,7 @@ use bugle_model::PageId;
 static EPOCH: AtomicU64 = AtomicU64::new(1);
 
 /// Longer than any lease that makes sense, and an `Instant` away.
-const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+const LONGEST: Duration = Duration::from_hours(365 * 24);
 
 /// All leases. Cheap to clone.
 #[derive(Clone, Default)]
@@ -181,7 +181,7 @@ mod tests {
         leg: None,
         seq: 0,
     };
-    const HOUR: Duration = Duration::from_secs(3_600);
+    const HOUR: Duration = Duration::from_hours(1);
 
     #[test]
     fn an_expired_lease_is_the_holders_until_it_is_taken() {

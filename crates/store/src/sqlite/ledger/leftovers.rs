@@ -9,9 +9,9 @@ use bugle_model::{LeftOver, MAX_PAGE, PageId, PageRef, PushKey, Timestamp};
 
 use super::rows::{self, Push};
 use super::{Context, pages};
+use crate::Result;
 use crate::codec::targets::{Stored, What};
 use crate::sqlite::writer::Tx;
-use crate::Result;
 
 /// What makes targets fit on one page.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]

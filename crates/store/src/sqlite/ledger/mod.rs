@@ -1,4 +1,4 @@
-//! The ledger in SQLite. `docs/decisions/0001-ledger.md` gives the statements, and what each of them walks.
+//! The ledger in `SQLite`. `docs/decisions/0001-ledger.md` gives the statements, and what each of them walks.
 //!
 //! | file | does |
 //! |---|---|
@@ -127,7 +127,9 @@ impl Ledger for Store {
 
     async fn open_legs(&self, now: Timestamp, limit: u32) -> Result<Vec<OpenLeg>> {
         let cx = self.context();
-        self.readers.run(move |conn| expand::open_legs(conn, &cx, now, limit)).await
+        self.readers
+            .run(move |conn| expand::open_legs(conn, &cx, now, limit))
+            .await
     }
 
     async fn outstanding(&self) -> Result<Vec<(AppId, Route, u64)>> {
@@ -137,18 +139,24 @@ impl Ledger for Store {
 
     async fn walk(&self, push: PushKey, route: Route, targets: u32) -> Result<Option<Walk>> {
         let now = self.clock.now();
-        self.readers.run(move |conn| expand::walk(conn, push, route, targets, now)).await
+        self.readers
+            .run(move |conn| expand::walk(conn, push, route, targets, now))
+            .await
     }
 
     async fn expand(&self, walk: Walk, now: Timestamp) -> Result<Expansion> {
         let cx = self.context();
         let cost = Cost::rows(2 + walk.ranges.len());
-        self.writer.run(false, cost, move |tx| expand::expand(tx, &cx, &walk, now)).await
+        self.writer
+            .run(false, cost, move |tx| expand::expand(tx, &cx, &walk, now))
+            .await
     }
 
     async fn due_pages(&self, lane: Lane, before: Timestamp, limit: u32) -> Result<Vec<PageRef>> {
         let cx = self.context();
-        self.readers.run(move |conn| due::due_pages(conn, &cx, lane, before, limit)).await
+        self.readers
+            .run(move |conn| due::due_pages(conn, &cx, lane, before, limit))
+            .await
     }
 
     async fn waiting_page(&self, app: &AppId, route: Route) -> Result<Option<PageRef>> {
@@ -201,7 +209,9 @@ impl Ledger for Store {
     async fn set_hold(&self, app: &AppId, route: Route, reason: Option<HoldReason>, now: Timestamp) -> Result<Hold> {
         let (cx, app) = (self.context(), app.clone());
         self.writer
-            .run(false, Cost::rows(1), move |tx| holds::set(tx, &cx, &app, route, reason, now))
+            .run(false, Cost::rows(1), move |tx| {
+                holds::set(tx, &cx, &app, route, reason, now)
+            })
             .await
     }
 
@@ -219,7 +229,9 @@ impl Ledger for Store {
     async fn forget(&self, pushes_before: Timestamp, gone_before: Timestamp) -> Result<u64> {
         let cost = Cost::removals(MAX_REMOVALS as usize);
         self.writer
-            .run(false, cost, move |tx| forget::step(tx.conn(), pushes_before, gone_before))
+            .run(false, cost, move |tx| {
+                forget::step(tx.conn(), pushes_before, gone_before)
+            })
             .await
     }
 

@@ -61,7 +61,8 @@ pub(super) fn insert_explicit(
 
 /// Takes a settled page away.
 pub(super) fn remove(conn: &Connection, page: &Page) -> Result<()> {
-    conn.prepare_cached("DELETE FROM pages WHERE id = ?")?.execute([page.row])?;
+    conn.prepare_cached("DELETE FROM pages WHERE id = ?")?
+        .execute([page.row])?;
     if page.content == Content::Explicit {
         conn.prepare_cached("DELETE FROM page_targets WHERE page = ?")?
             .execute([page.row])?;

@@ -117,7 +117,11 @@ fn page(
             hand_over(tx, cx, &push, report, due)?;
         }
         Next::Settle => {
-            all_accounted(report, page.expected, matches!(page.content, super::rows::Content::Explicit));
+            all_accounted(
+                report,
+                page.expected,
+                matches!(page.content, super::rows::Content::Explicit),
+            );
             books.settle_page(conn, &page, &progress.counts, &progress.left_over)?;
         }
     }

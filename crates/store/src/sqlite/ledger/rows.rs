@@ -177,8 +177,9 @@ pub(super) struct OwnPage {
 
 impl OwnPage {
     pub(super) fn read(conn: &Connection, push: PushKey) -> Result<Option<Self>> {
-        let mut statement = conn
-            .prepare_cached("SELECT page_due, route, expected, answered, payload, progress FROM pushes WHERE key = ?")?;
+        let mut statement = conn.prepare_cached(
+            "SELECT page_due, route, expected, answered, payload, progress FROM pushes WHERE key = ?",
+        )?;
         let mut rows = statement.query([push.0])?;
         let Some(row) = rows.next()? else { return Ok(None) };
         Ok(Some(Self {

@@ -14,10 +14,10 @@ use rusqlite::Connection;
 use super::leftovers::LeftOvers;
 use super::rows::{self, Content, OwnPage, Page, Push};
 use super::{Context, pages};
+use crate::Result;
 use crate::codec::progress;
 use crate::codec::targets::{Stored, What};
 use crate::sqlite::writer::Tx;
-use crate::Result;
 
 /// So many final answers, all of them about the payload, reject a leg.
 const EVIDENCE: i64 = 100;
@@ -153,7 +153,11 @@ impl Books {
                 self.left_overs.add(push, left, what);
             } else {
                 // Nobody can send it, and nobody may wait for it.
-                tracing::error!(push = push.0, position = left.position, "a left-over that its page does not have");
+                tracing::error!(
+                    push = push.0,
+                    position = left.position,
+                    "a left-over that its page does not have"
+                );
                 change.counts.failed += 1;
             }
         }

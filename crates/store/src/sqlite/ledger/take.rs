@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bugle_model::{Flow, PageId, PushKey, Target, Taken, Timestamp, Verdict};
+use bugle_model::{Flow, PageId, PushKey, Taken, Target, Timestamp, Verdict};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::leases::Grant;

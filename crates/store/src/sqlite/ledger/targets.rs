@@ -95,12 +95,7 @@ fn explicit(
     Ok(targets)
 }
 
-fn one(
-    conn: &Connection,
-    push: &Push,
-    route: Route,
-    what: &What,
-) -> Result<(Route, TargetKind, Option<DeviceKey>)> {
+fn one(conn: &Connection, push: &Push, route: Route, what: &What) -> Result<(Route, TargetKind, Option<DeviceKey>)> {
     let device = match what {
         What::Token(token) => return Ok((route, TargetKind::Token(token.clone()), None)),
         What::Topic(topic) => return Ok((route, TargetKind::Topic(topic.as_str().into()), None)),
@@ -139,15 +134,20 @@ pub(super) struct Found {
 
 impl Found {
     fn by_key(conn: &Connection, key: DeviceKey) -> Result<Option<Self>> {
-        let mut statement =
-            conn.prepare_cached("SELECT key, provider, platform, token FROM devices WHERE key = ?")?;
-        statement.query_row([key.0], |row| Ok(Self::from_row(row))).optional()?.transpose()
+        let mut statement = conn.prepare_cached("SELECT key, provider, platform, token FROM devices WHERE key = ?")?;
+        statement
+            .query_row([key.0], |row| Ok(Self::from_row(row)))
+            .optional()?
+            .transpose()
     }
 
     pub(super) fn by_id(conn: &Connection, app: i64, id: &str) -> Result<Option<Self>> {
         let mut statement =
             conn.prepare_cached("SELECT key, provider, platform, token FROM devices WHERE app = ? AND id = ?")?;
-        statement.query_row((app, id), |row| Ok(Self::from_row(row))).optional()?.transpose()
+        statement
+            .query_row((app, id), |row| Ok(Self::from_row(row)))
+            .optional()?
+            .transpose()
     }
 
     fn from_row(row: &Row<'_>) -> Result<Self> {

@@ -8,15 +8,16 @@ use super::query::{By, Query, json_texts};
 use crate::Result;
 use crate::sqlite::{devices as single, subscriptions};
 
-/// One page of the devices that pass the filter.
+/// One page of the devices that pass the filter. `few` is [`super::FEW`] but in tests.
 pub(in crate::sqlite) fn devices(
     conn: &Connection,
     app: i64,
     filter: &DeviceFilter,
     paging: &Paging,
     with_channels: bool,
+    few: i64,
 ) -> Result<Listing<DeviceDetails>> {
-    let mut query = query(conn, app, filter)?;
+    let mut query = query(conn, app, filter, few)?;
     let total = paging.count_total.then(|| query.count(conn)).transpose()?;
     if let Some(after) = &paging.after {
         query.and("d.id > :after").bind(":after", after.clone());
@@ -47,19 +48,19 @@ pub(in crate::sqlite) fn keys_to_remove(
     filter: &DeviceFilter,
     limit: usize,
 ) -> Result<Vec<DeviceKey>> {
-    let mut query = query(conn, app, filter)?;
+    let mut query = query(conn, app, filter, FEW)?;
     query.bind(":limit", i64::try_from(limit).unwrap_or(i64::MAX));
     query.select(conn, "d.key", "LIMIT :limit", key)
 }
 
-fn query(conn: &Connection, app: i64, filter: &DeviceFilter) -> Result<Query> {
+fn query(conn: &Connection, app: i64, filter: &DeviceFilter, few: i64) -> Result<Query> {
     let channels = &filter.channels;
     if channels.is_empty() {
         return Ok(Query::devices(By::names(filter).unwrap_or(By::Order), app, filter));
     }
     let by = match By::names(filter) {
         Some(by) => by,
-        None if has_few_members(conn, app, channels)? => By::Members,
+        None if has_few_members(conn, app, channels, few)? => By::Members,
         None => By::Order,
     };
     let mut query = Query::devices(by, app, filter);
@@ -73,13 +74,13 @@ fn query(conn: &Connection, app: i64, filter: &DeviceFilter) -> Result<Query> {
     Ok(query)
 }
 
-fn has_few_members(conn: &Connection, app: i64, channels: &[String]) -> Result<bool> {
+fn has_few_members(conn: &Connection, app: i64, channels: &[String], few: i64) -> Result<bool> {
     let mut members = Query::from("subscriptions");
     members
         .and("app = :app AND channel IN (SELECT value FROM json_each(:channels))")
         .bind(":app", app)
         .bind(":channels", json_texts(channels));
-    Ok(!members.exceeds(conn, FEW)?)
+    Ok(!members.exceeds(conn, few)?)
 }
 
 fn key(row: &rusqlite::Row<'_>) -> Result<DeviceKey> {

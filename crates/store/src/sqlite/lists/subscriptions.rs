@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use bugle_model::{DeviceFilter, DeviceKey, Listing, Paging, Platform, Provider, Route, Subscription, SubscriptionFilter};
 use rusqlite::Connection;
 
-use super::FEW;
 use super::place::{self, Place};
 use super::query::{By, Query, bits, json_texts};
 use crate::Result;
@@ -15,23 +14,22 @@ use crate::sqlite::rows::{Stored, corrupt};
 /// Names a subscription's row.
 type Named = (i64, String);
 
-/// One page of the subscriptions that pass the filter.
+/// One page of the subscriptions that pass the filter. `few` is [`super::FEW`] but in tests.
 pub(in crate::sqlite) fn subscriptions(
     conn: &Connection,
     app: i64,
     filter: &SubscriptionFilter,
     paging: &Paging,
+    few: i64,
 ) -> Result<Listing<Subscription>> {
-    let total = match paging.count_total {
-        true => Some(query(conn, app, filter)?.0.count(conn)?),
-        false => None,
-    };
+    let total = paging.count_total.then(|| query(conn, app, filter, few)?.0.count(conn));
+    let total = total.transpose()?;
     let place = paging.after.as_deref().map_or_else(|| Some(Place::start()), Place::after);
     let limit = usize::try_from(paging.limit).unwrap_or(usize::MAX);
     let mut named = match &place {
         None => Vec::new(),
         Some(place) if merges(filter) => merge(conn, app, filter, place, limit + 1)?,
-        Some(place) => walk(conn, app, filter, place, limit + 1)?,
+        Some(place) => walk(conn, query(conn, app, filter, few)?, place, limit + 1)?,
     };
     let has_more = named.len() > limit;
     named.truncate(limit);
@@ -94,8 +92,8 @@ fn merge(conn: &Connection, app: i64, filter: &SubscriptionFilter, place: &Place
     Ok(first.into_iter().collect())
 }
 
-fn walk(conn: &Connection, app: i64, filter: &SubscriptionFilter, place: &Place, limit: usize) -> Result<Vec<Named>> {
-    let (mut query, columns) = query(conn, app, filter)?;
+fn walk(conn: &Connection, walk: (Query, Columns), place: &Place, limit: usize) -> Result<Vec<Named>> {
+    let (mut query, columns) = walk;
     query
         .and(columns.after)
         .bind(":key", place.key)
@@ -122,7 +120,7 @@ const SORTED: Columns = Columns {
     after: "(+s.key, +s.channel) > (:key, :channel)",
 };
 
-fn query(conn: &Connection, app: i64, filter: &SubscriptionFilter) -> Result<(Query, Columns)> {
+fn query(conn: &Connection, app: i64, filter: &SubscriptionFilter, few: i64) -> Result<(Query, Columns)> {
     let device = &filter.device;
     if let Some(by) = By::names(device) {
         let mut query = Query::devices(by, app, device);
@@ -134,9 +132,10 @@ fn query(conn: &Connection, app: i64, filter: &SubscriptionFilter) -> Result<(Qu
     // The primary key begins with app and channel: what is counted is what would be read.
     let mut range = Query::from("subscriptions s");
     range.and("s.app = :app").bind(":app", app).channels(filter);
-    let (from, columns) = match range.exceeds(conn, FEW)? {
-        false => ("subscriptions s", SORTED),
-        true => ("subscriptions s INDEXED BY subscriptions_by_device", ORDERED),
+    let (from, columns) = if range.exceeds(conn, few)? {
+        ("subscriptions s INDEXED BY subscriptions_by_device", ORDERED)
+    } else {
+        ("subscriptions s", SORTED)
     };
     let mut query = Query::subscriptions(from, app, filter);
     query.owners(device);
