@@ -9,39 +9,32 @@ use subtle::{Choice, ConstantTimeEq};
 type Hash = [u8; SHA256_OUTPUT_LEN];
 
 /// The keys of all apps. Only their hashes are kept, and each look-up compares with all of them in constant time.
-pub struct Keys {
-    hashes: Vec<(Hash, AppId)>,
-    insecure: bool,
-}
+pub struct Keys(Vec<(Hash, AppId)>);
 
 impl Keys {
-    /// Keys by app. With `insecure`, requests without a valid key are the app `default`'s.
+    /// Keys, each with the app that it stands for.
     #[must_use]
-    pub fn new<'a>(keys: impl IntoIterator<Item = (AppId, &'a SecretString)>, insecure: bool) -> Self {
-        let hashes = keys
-            .into_iter()
-            .map(|(app, key)| (hash(key.expose_secret()), app))
-            .collect();
-        Self { hashes, insecure }
+    pub fn new(keys: impl IntoIterator<Item = (SecretString, AppId)>) -> Self {
+        let hashes = keys.into_iter().map(|(key, app)| (hash(key.expose_secret()), app));
+        Self(hashes.collect())
     }
 
-    /// The app that a request may act for. `None` = it may not.
+    /// The app whose key a request shows.
     pub(crate) fn app_of(&self, headers: &HeaderMap, uri: &Uri) -> Option<AppId> {
-        let known = presented(headers, uri).and_then(|key| self.find(&key));
-        known.or_else(|| self.insecure.then(AppId::default_app))
+        self.find(&presented(headers, uri)?)
     }
 
     fn find(&self, key: &str) -> Option<AppId> {
         let wanted = hash(key);
         let mut found = None;
         // No early end: the time must not tell which key came close.
-        for (at, (hash, _)) in self.hashes.iter().enumerate() {
+        for (at, (hash, _)) in self.0.iter().enumerate() {
             let same: Choice = hash.ct_eq(&wanted);
             if bool::from(same) {
                 found = Some(at);
             }
         }
-        found.map(|at| self.hashes[at].1.clone())
+        found.map(|at| self.0[at].1.clone())
     }
 }
 
@@ -80,10 +73,9 @@ struct ApiKey {
 mod tests {
     use super::*;
 
-    fn keys(insecure: bool) -> Keys {
-        let (one, two) = (SecretString::from("one"), SecretString::from("two words%"));
+    fn keys() -> Keys {
         let other = AppId::parse("other").unwrap();
-        Keys::new([(AppId::default_app(), &one), (other, &two)], insecure)
+        Keys::new([("one".into(), AppId::default_app()), ("two words%".into(), other)])
     }
 
     fn app_of(keys: &Keys, headers: &[(&'static str, &str)], uri: &str) -> Option<String> {
@@ -97,7 +89,7 @@ mod tests {
 
     #[test]
     fn a_key_may_be_shown_in_three_ways() {
-        let keys = keys(false);
+        let keys = keys();
         let default = Some("default".to_owned());
         assert_eq!(app_of(&keys, &[("x-api-key", "one")], "/api"), default);
         for value in ["apikey one", "ApiKey one", "APIKEY   one "] {
@@ -114,7 +106,7 @@ mod tests {
 
     #[test]
     fn anything_else_is_nobody() {
-        let keys = keys(false);
+        let keys = keys();
         for headers in [
             &[] as &[_],
             &[("x-api-key", "on")],
@@ -128,19 +120,5 @@ mod tests {
         }
         assert_eq!(app_of(&keys, &[], "/api?api_key=one&api_key=one"), None);
         assert_eq!(app_of(&keys, &[], "/api?api_key=%zz"), None);
-    }
-
-    #[test]
-    fn without_security_a_key_still_selects_its_app() {
-        let keys = keys(true);
-        assert_eq!(app_of(&keys, &[], "/api"), Some("default".to_owned()));
-        assert_eq!(
-            app_of(&keys, &[("x-api-key", "wrong")], "/api"),
-            Some("default".to_owned())
-        );
-        assert_eq!(
-            app_of(&keys, &[("x-api-key", "two words%")], "/api"),
-            Some("other".to_owned())
-        );
     }
 }

@@ -1,13 +1,14 @@
 //! The section `[api]`.
 
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The section `[api]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Keys that may use the API; each names the app `default`. Without any, one is made at start.
+    /// Keys that may use the API; each names the app `default`. Without any, one is made at start. In one text they are separated by commas.
+    #[serde(deserialize_with = "keys", skip_serializing)]
     pub keys: Vec<SecretString>,
     /// Nobody needs a key. For development, and behind something else that checks.
     pub insecure: bool,
@@ -22,7 +23,7 @@ pub struct Config {
 }
 
 /// How an operation's error is told. A request may ask for `transport` by the header `X-Centrifugo-Error-Mode`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ErrorMode {
     /// HTTP 200 and an error object.
@@ -71,6 +72,23 @@ impl Config {
     }
 }
 
+/// A list, or one text as an environment variable holds it.
+fn keys<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SecretString>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a list of texts, or one text with commas")]
+    enum Keys {
+        List(Vec<SecretString>),
+        Text(SecretString),
+    }
+    Ok(match Keys::deserialize(deserializer)? {
+        Keys::List(keys) => keys,
+        Keys::Text(text) => {
+            let parts = text.expose_secret().split(',').map(str::trim);
+            parts.filter(|key| !key.is_empty()).map(SecretString::from).collect()
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,6 +108,20 @@ mod tests {
         assert!(problem.starts_with("api.keys[1]: "), "{problem}");
         assert!(!problem.contains("bad one"));
         assert!(!format!("{config:?}").contains("good"));
+    }
+
+    #[test]
+    fn keys_are_a_list_or_one_text() {
+        let keys_of = |json: &str| {
+            let config: Config = serde_json::from_str(json).unwrap();
+            let keys = config.keys.iter().map(|key| key.expose_secret().to_owned());
+            keys.collect::<Vec<_>>()
+        };
+        assert_eq!(keys_of(r#"{"keys": ["a", "b"]}"#), ["a", "b"]);
+        assert_eq!(keys_of(r#"{"keys": "a, b,"}"#), ["a", "b"]);
+        assert_eq!(keys_of(r#"{"keys": ""}"#), [""; 0]);
+        let problem = serde_json::from_str::<Config>(r#"{"keys": 5}"#).unwrap_err();
+        assert!(problem.to_string().contains("expected a list of texts"));
     }
 
     #[test]

@@ -129,8 +129,7 @@ impl Settings {
         let checks = [
             self.api.validate(),
             self.store.validate(),
-            self.fcm.validate(),
-            self.tls.validate(),
+            self.fcm.validate().map_err(|problem| problem.to_string()),
             self.push.validate(),
             self.limits.validate(),
             self.fanout.validate(),

@@ -118,17 +118,14 @@ fn providers(settings: &Settings, clock: &Arc<dyn Clock>) -> anyhow::Result<Prov
 
 fn keys(settings: &Settings) -> anyhow::Result<(bugle_api::Keys, Option<SecretString>)> {
     let app = AppId::default_app();
-    if settings.api.insecure || !settings.api.keys.is_empty() {
-        return Ok((
-            bugle_api::Keys::new(settings.api.keys.iter().map(|key| (key.clone(), app.clone()))),
-            None,
-        ));
-    }
-    let key = key::load_or_make(&settings.data.dir)?;
-    Ok((
-        bugle_api::Keys::new([(key.secret.clone(), app)]),
-        key.new.then_some(key.secret),
-    ))
+    let made = if settings.api.insecure || !settings.api.keys.is_empty() {
+        None
+    } else {
+        Some(key::load_or_make(&settings.data.dir)?)
+    };
+    let all = settings.api.keys.iter().chain(made.as_ref().map(|key| &key.secret));
+    let keys = bugle_api::Keys::new(all.map(|key| (key.clone(), app.clone())));
+    Ok((keys, made.filter(|key| key.new).map(|key| key.secret)))
 }
 
 fn fan_out(

@@ -1,49 +1,41 @@
 //! The sections `[push]` and `[limits]`.
 
 use std::ops::RangeInclusive;
-use std::time::Duration;
 
+use bugle_model::Period;
 use serde::{Deserialize, Serialize};
 
-/// No push lives longer: 28 days, the longest time that any provider keeps a message.
-const MAX_LIFETIME_S: u64 = 28 * 86_400;
+/// In seconds.
+const DAY: u64 = 86_400;
 
 /// The section `[push]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PushConfig {
-    /// A push without `expire_at` expires so many seconds after it is due; at most 2 419 200 (28 days).
-    #[serde(alias = "lifetime")]
-    pub lifetime_s: u64,
-    /// `send_at` may lie so many seconds ahead; at most 31 536 000 (a year).
-    pub max_delay_s: u64,
+    /// A push without `expire_at` expires so long after it is due; at most 28 days.
+    pub lifetime: Period,
+    /// `send_at` may lie so far ahead; at most a year.
+    pub max_delay: Period,
 }
 
 impl Default for PushConfig {
     fn default() -> Self {
         Self {
-            lifetime_s: 86_400,
-            max_delay_s: MAX_LIFETIME_S,
+            lifetime: Period::secs(DAY),
+            max_delay: Self::LONGEST,
         }
     }
 }
 
 impl PushConfig {
-    /// An `expire_at` that lies further ahead than this after the push is due counts as this.
-    pub(crate) const LONGEST: Duration = Duration::from_secs(MAX_LIFETIME_S);
+    /// No push lives longer, the longest time that any provider keeps a message. A later `expire_at` counts as this.
+    pub(crate) const LONGEST: Period = Period::secs(28 * DAY);
 
     /// Complains about the first wrong value, naming its key.
     pub fn validate(&self) -> Result<(), String> {
-        within("push.lifetime_s", self.lifetime_s, 1..=MAX_LIFETIME_S)?;
-        within("push.max_delay_s", self.max_delay_s, 0..=365 * 86_400)
-    }
-
-    pub(crate) fn lifetime(&self) -> Duration {
-        Duration::from_secs(self.lifetime_s)
-    }
-
-    pub(crate) fn max_delay(&self) -> Duration {
-        Duration::from_secs(self.max_delay_s)
+        self.lifetime.within("push.lifetime", Period::secs(1), Self::LONGEST)?;
+        self.max_delay
+            .within("push.max_delay", Period::secs(0), Period::secs(365 * DAY))
     }
 }
 
@@ -123,12 +115,12 @@ mod tests {
     #[test]
     fn a_wrong_value_is_reported_with_its_key() {
         let push = PushConfig {
-            lifetime_s: MAX_LIFETIME_S + 1,
+            lifetime: Period::secs(28 * DAY + 1),
             ..PushConfig::default()
         };
         assert_eq!(
             push.validate().unwrap_err(),
-            "push.lifetime_s: expected 1 to 2419200, got 2419201"
+            "push.lifetime: expected 1s to 28d, got 2419201s"
         );
         let limits = Limits {
             recipients: 0,

@@ -3,13 +3,13 @@
 use metrics::Unit;
 
 /// Pushes that were accepted as new. Label `recipient`: `devices`, `channels`, `tokens`, `topic`.
-pub const PUSHES_ACCEPTED: &str = "bugle_pushes_accepted_total";
+pub const PUSHES_ACCEPTED: &str = "bugle_service_pushes_accepted_total";
 /// Requests to send a push that had been accepted before.
-pub const PUSHES_REPEATED: &str = "bugle_pushes_repeated_total";
+pub const PUSHES_REPEATED: &str = "bugle_service_pushes_repeated_total";
 /// Registrations. Label `device`: `created`, `updated`.
-pub const REGISTRATIONS: &str = "bugle_device_registrations_total";
+pub const REGISTRATIONS: &str = "bugle_service_device_registrations_total";
 /// Devices that were removed because somebody asked for it.
-pub const REMOVALS: &str = "bugle_device_removals_total";
+pub const REMOVALS: &str = "bugle_service_device_removals_total";
 
 /// Tells the recorder what the names mean. To be called once, after the recorder is installed.
 pub fn describe() {

@@ -46,7 +46,10 @@ async fn rate(store: &Arc<sqlite::Store>, callers: usize, time: Duration, wrap: 
                 while begun.elapsed() < time {
                     let number = next.fetch_add(1, Ordering::Relaxed) % wrap;
                     let app = AppId::default_app();
-                    store.register(&app, registration(number), SystemClock.now()).await.unwrap();
+                    store
+                        .register(&app, registration(number), SystemClock.now())
+                        .await
+                        .unwrap();
                 }
             })
         })

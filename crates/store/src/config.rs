@@ -36,3 +36,21 @@ impl Default for Config {
         }
     }
 }
+
+impl Config {
+    /// Checks the values; the error names the key.
+    pub fn validate(&self) -> Result<(), String> {
+        let known = self.url == "sqlite" || self.url.strip_prefix("sqlite:").is_some_and(|path| !path.is_empty());
+        if !known {
+            let scheme = self.url.split_once(':').map_or(self.url.as_str(), |(scheme, _)| scheme);
+            return Err(format!("store.url: expected sqlite or sqlite:PATH, got {scheme:?}"));
+        }
+        if !(1..=4_096).contains(&self.cache_mib) {
+            return Err(format!("store.cache_mib: expected 1 to 4096, got {}", self.cache_mib));
+        }
+        if !(1..=64).contains(&self.readers) {
+            return Err(format!("store.readers: expected 1 to 64, got {}", self.readers));
+        }
+        Ok(())
+    }
+}

@@ -25,7 +25,10 @@ pub use error::{Error, Result};
 pub use ledger::{Expansion, Ledger, OpenLeg, Range, Swept, Walk};
 pub use registry::{Registered, Registry};
 
-use bugle_model::PageRef;
+use std::path::Path;
+use std::sync::Arc;
+
+use bugle_model::{Clock, PageRef};
 
 /// Everything a store can be asked.
 pub trait Store: Registry + Ledger {}
@@ -37,4 +40,16 @@ pub trait Handover: Send + Sync {
     fn pages(&self, pages: Vec<PageRef>);
     /// There may be legs to expand: a push was accepted, or a leg's window has room again.
     fn legs(&self);
+}
+
+/// Opens the store that the settings name; the one place that knows which backends there are.
+///
+/// Fails with [`Error::Setup`] in words for the person who starts bugle.
+pub fn open(
+    config: &Config,
+    data_dir: &Path,
+    clock: Arc<dyn Clock>,
+    handover: Arc<dyn Handover>,
+) -> Result<Arc<dyn Store>> {
+    Ok(sqlite::open(config, data_dir, clock, handover)?)
 }

@@ -132,7 +132,7 @@ fn read_command<'a>(prefix: &str, command: serde_json::Result<envelope::Command<
         .ok_or_else(|| malformed("method: must be given".to_owned()))?;
     let method: String = read("method", method.get()).map_err(malformed)?;
     let params = command.params.map_or("{}", RawValue::get);
-    let call = Call::read(&method, format!("{prefix}params"), params).map_err(Refused::malformed)?;
+    let call = Call::read(&method, "params".to_owned(), params).map_err(malformed)?;
     Ok((command.id, call))
 }
 

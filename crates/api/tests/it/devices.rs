@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use insta::assert_json_snapshot;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{Api, names};
 
@@ -82,11 +82,8 @@ async fn one_token_is_one_device() {
     assert_eq!(names(&api.result("device_list", json!({})).await, "id"), ["new"]);
 }
 
-#[tokio::test]
-async fn what_is_wrong_in_a_registration_is_named_and_nothing_is_written() {
-    let api = Api::new();
-    let good = json!({"platform": "android", "token": "t"});
-    for (field, value, problem) in [
+fn wrong_fields() -> impl Iterator<Item = (&'static str, Value, &'static str)> {
+    [
         (
             "platform",
             json!("symbian"),
@@ -144,7 +141,15 @@ async fn what_is_wrong_in_a_registration_is_named_and_nothing_is_written() {
             json!(vec!["a"; 257]),
             "params.topics: at most 256 values, got 257",
         ),
-    ] {
+    ]
+    .into_iter()
+}
+
+#[tokio::test]
+async fn what_is_wrong_in_a_registration_is_named_and_nothing_is_written() {
+    let api = Api::new();
+    let good = json!({"platform": "android", "token": "t"});
+    for (field, value, problem) in wrong_fields() {
         let mut params = good.clone();
         params[field] = value;
         assert_eq!(

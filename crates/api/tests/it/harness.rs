@@ -1,17 +1,17 @@
 //! The API with everything behind it, and ways to ask it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use bugle_api::{Config, Keys, router};
-use bugle_model::{AppId, Lane, PageRef, Provider, Timestamp};
+use bugle_model::{AppId, Clock, Lane, PageRef, Provider};
 use bugle_service::{Limits, PushConfig, Service};
 use bugle_store::{Handover, Store, sqlite};
 use bugle_testkit::TestClock;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
-use secrecy::SecretString;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_util::task::TaskTracker;
@@ -19,6 +19,10 @@ use tower::ServiceExt;
 
 /// The key that all requests of these tests show.
 pub(crate) const KEY: &str = "the-key";
+
+/// A command that would register the device `a`.
+pub(crate) const REGISTER: &str =
+    r#"{"method": "device_register", "params": {"id": "a", "platform": "android", "token": "t"}}"#;
 
 pub(crate) struct Api {
     pub(crate) router: Router,
@@ -35,6 +39,9 @@ impl Handover for Nobody {
     fn pages(&self, _: Vec<PageRef>) {}
     fn legs(&self) {}
 }
+
+/// Longer than any push may wait.
+const MONTH: Duration = Duration::from_hours(31 * 24);
 
 /// An answer as it came.
 #[derive(Debug)]
@@ -82,9 +89,11 @@ impl Api {
             Limits::default(),
             enabled,
         );
-        let (key, other) = (SecretString::from(KEY), SecretString::from("another-key"));
-        let keys = [(AppId::default_app(), &key), (AppId::default_app(), &other)];
-        let keys = Keys::new(keys, config.insecure);
+        let keys = Keys::new([
+            (KEY.into(), AppId::default_app()),
+            ("another-key".into(), AppId::default_app()),
+            ("another-app".into(), AppId::parse("another").unwrap()),
+        ]);
         let metrics = Arc::new(|| "bugle_up 1\n".to_owned());
         Self {
             router: router(Arc::new(service), keys, config, tasks.clone(), metrics),
@@ -144,18 +153,27 @@ impl Api {
         self.result("device_register", params).await
     }
 
+    /// How many devices there are.
+    pub(crate) async fn devices(&self) -> u64 {
+        let list = self.result("device_list", json!({"include_total_count": true})).await;
+        list["total_count"].as_u64().unwrap()
+    }
+
     /// Everything that requests could have changed.
     pub(crate) async fn content(&self) -> Value {
         let devices =
             json!({"include_meta": true, "include_topics": true, "include_total_count": true, "limit": 1_000});
-        let later = Timestamp(i64::MAX / 2);
-        let mut pages = self.store.due_pages(Lane::Urgent, later, 1_000).await.unwrap();
-        pages.extend(self.store.due_pages(Lane::Bulk, later, 1_000).await.unwrap());
+        let now = self.clock.now();
+        let mut pages = Vec::new();
+        for lane in [Lane::Urgent, Lane::Bulk] {
+            pages.extend(self.store.due_pages(lane, now.plus(MONTH), 1_000).await.unwrap());
+        }
         json!({
             "devices": self.result("device_list", devices).await,
             "subscriptions": self.result("device_subscription_list", json!({"limit": 1_000})).await,
-            "open legs": self.store.open_legs(later, 1_000).await.unwrap().len(),
+            "open legs": self.store.open_legs(now, 1_000).await.unwrap().len(),
             "pages": pages.len(),
+            "push u": self.call("push_status", &json!({"uid": "u"})).await.error(),
         })
     }
 }

@@ -1,11 +1,12 @@
 //! `[fcm]`
 
+use bugle_model::Period;
 use http::Uri;
 use serde::{Deserialize, Serialize};
 
 use crate::config::ConfigError;
 
-/// How FCM is reached. Times are milliseconds.
+/// How FCM is reached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
@@ -17,16 +18,16 @@ pub struct Config {
     pub connections: usize,
     /// Requests open at once on one connection. FCM may allow fewer.
     pub streams: usize,
-    /// How long one request may take. FCM asks for at least 10 000.
-    pub request_timeout_ms: u64,
+    /// How long one request may take. FCM asks for at least 10 s.
+    pub request_timeout: Period,
     /// How long connecting may take, from DNS to the first HTTP/2 frame.
-    pub connect_timeout_ms: u64,
+    pub connect_timeout: Period,
     /// A PING goes out when requests are open and nothing was heard for so long.
-    pub ping_after_ms: u64,
+    pub ping_after: Period,
     /// A PING goes out when no request is open and nothing was heard for so long.
-    pub idle_ping_after_ms: u64,
+    pub idle_ping_after: Period,
     /// A connection that does not answer a PING for so long is dead.
-    pub ping_timeout_ms: u64,
+    pub ping_timeout: Period,
 }
 
 impl Default for Config {
@@ -36,13 +37,13 @@ impl Default for Config {
             endpoint: "https://fcm.googleapis.com".into(),
             connections: 4,
             streams: 500,
-            request_timeout_ms: 10_000,
-            connect_timeout_ms: 5_000,
+            request_timeout: Period::millis(10_000),
+            connect_timeout: Period::millis(5_000),
             // Together less than a request may take: the requests of a dead connection then end as lost with it, which is one
             // piece of evidence, and not as that many time-outs.
-            ping_after_ms: 4_000,
-            idle_ping_after_ms: 60_000,
-            ping_timeout_ms: 4_000,
+            ping_after: Period::millis(4_000),
+            idle_ping_after: Period::millis(60_000),
+            ping_timeout: Period::millis(4_000),
         }
     }
 }
@@ -59,11 +60,18 @@ impl Config {
         self.endpoint_uri()?;
         within("fcm.connections", self.connections as u64, 1, 1_000)?;
         within("fcm.streams", self.streams as u64, 1, 100_000)?;
-        within("fcm.request_timeout_ms", self.request_timeout_ms, 1, 600_000)?;
-        within("fcm.connect_timeout_ms", self.connect_timeout_ms, 1, 600_000)?;
-        within("fcm.ping_after_ms", self.ping_after_ms, 1, 86_400_000)?;
-        within("fcm.idle_ping_after_ms", self.idle_ping_after_ms, 1, 86_400_000)?;
-        within("fcm.ping_timeout_ms", self.ping_timeout_ms, 1, 600_000)
+        let (least, most) = (Period::millis(1), Period::secs(600));
+        let periods = [
+            ("fcm.request_timeout", self.request_timeout, most),
+            ("fcm.connect_timeout", self.connect_timeout, most),
+            ("fcm.ping_after", self.ping_after, Period::secs(86_400)),
+            ("fcm.idle_ping_after", self.idle_ping_after, Period::secs(86_400)),
+            ("fcm.ping_timeout", self.ping_timeout, most),
+        ];
+        for (key, period, most) in periods {
+            period.within("", least, most).map_err(|problem| ConfigError::new(key, problem.trim_start_matches(": ").to_owned()))?;
+        }
+        Ok(())
     }
 
     pub(crate) fn endpoint_uri(&self) -> Result<Uri, ConfigError> {
@@ -118,8 +126,8 @@ mod tests {
         assert_eq!(wrong(|c| c.endpoint = String::new()), "fcm.endpoint");
         assert_eq!(wrong(|c| c.connections = 0), "fcm.connections");
         assert_eq!(wrong(|c| c.streams = 0), "fcm.streams");
-        assert_eq!(wrong(|c| c.request_timeout_ms = 0), "fcm.request_timeout_ms");
-        assert_eq!(wrong(|c| c.ping_timeout_ms = 0), "fcm.ping_timeout_ms");
+        assert_eq!(wrong(|c| c.request_timeout = Period::millis(0)), "fcm.request_timeout");
+        assert_eq!(wrong(|c| c.ping_timeout = Period::millis(0)), "fcm.ping_timeout");
     }
 
     #[test]

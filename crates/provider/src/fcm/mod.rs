@@ -56,7 +56,7 @@ impl Fcm {
         let trust = Trust::open(tls)?;
         let origin = Origin::new("fcm", &endpoint, &trust.offering(&[b"h2"]))
             .map_err(|problem| ConfigError::new("fcm.endpoint", problem))?;
-        let patience = Duration::from_millis(config.request_timeout_ms);
+        let patience = config.request_timeout.get();
         let tokens = trust.offering(&[b"h2", b"http/1.1"]);
         Ok(Arc::new(Self {
             config: config.clone(),
@@ -86,16 +86,16 @@ impl Provider for Fcm {
         let tuning = Tuning {
             connections: self.share(threads),
             streams: config.streams,
-            connect_timeout: Duration::from_millis(config.connect_timeout_ms),
-            ping_after: Duration::from_millis(config.ping_after_ms),
-            idle_ping_after: Duration::from_millis(config.idle_ping_after_ms),
-            ping_timeout: Duration::from_millis(config.ping_timeout_ms),
+            connect_timeout: config.connect_timeout.get(),
+            ping_after: config.ping_after.get(),
+            idle_ping_after: config.idle_ping_after.get(),
+            ping_timeout: config.ping_timeout.get(),
         };
         let sender = Sender {
             pool: Pool::new(Arc::clone(&self.origin), tuning),
             auth: Arc::clone(&self.auth),
             clock: Arc::clone(&self.clock),
-            request_timeout: Duration::from_millis(config.request_timeout_ms),
+            request_timeout: config.request_timeout.get(),
         };
         Box::new(FcmClient(Rc::new(sender)))
     }

@@ -26,7 +26,10 @@ impl Apps {
         let mut statement = conn.prepare("SELECT key, name FROM apps")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            apps.remember(row.get(0)?, &parse(row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?)?);
+            apps.remember(
+                row.get(0)?,
+                &parse(row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?)?,
+            );
         }
         Ok(apps)
     }
@@ -36,8 +39,10 @@ impl Apps {
         if let Some(key) = self.known(app) {
             return Ok(key);
         }
-        tx.conn()
-            .execute("INSERT INTO apps (name) VALUES (?) ON CONFLICT DO NOTHING", [app.as_str()])?;
+        tx.conn().execute(
+            "INSERT INTO apps (name) VALUES (?) ON CONFLICT DO NOTHING",
+            [app.as_str()],
+        )?;
         let key = select(tx.conn(), app)?.ok_or_else(|| Error::Corrupt {
             place: "apps.name",
             detail: "a row that was inserted is not there".to_owned(),
@@ -69,7 +74,12 @@ impl Apps {
     }
 
     fn known(&self, app: &AppId) -> Option<i64> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).keys.get(app).copied()
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .keys
+            .get(app)
+            .copied()
     }
 
     fn remember(&self, key: i64, app: &AppId) {

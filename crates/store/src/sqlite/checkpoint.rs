@@ -49,7 +49,7 @@ impl Drop for Checkpointer {
     }
 }
 
-/// Where SQLite keeps the log of a database.
+/// Where `SQLite` keeps the log of a database.
 pub(super) fn wal_of(database: &Path) -> PathBuf {
     let mut name = database.as_os_str().to_owned();
     name.push("-wal");
@@ -96,6 +96,9 @@ mod tests {
         let used = passive(&other).unwrap();
         assert!(used > 1_000_000 && used <= std::fs::metadata(wal_of(&path)).unwrap().len());
         writer.execute_batch("INSERT INTO t VALUES (1);").unwrap();
-        assert!(passive(&other).unwrap() < 100_000, "the log was used again from its start");
+        assert!(
+            passive(&other).unwrap() < 100_000,
+            "the log was used again from its start"
+        );
     }
 }

@@ -67,11 +67,15 @@ fn keep_log(conn: &Connection, path: &Path) -> Result<()> {
             path.display()
         )));
     }
-    conn.pragma_update(None, "journal_size_limit", i64::try_from(RESTART_ABOVE).unwrap_or(i64::MAX))?;
+    conn.pragma_update(
+        None,
+        "journal_size_limit",
+        i64::try_from(RESTART_ABOVE).unwrap_or(i64::MAX),
+    )?;
     Ok(())
 }
 
-/// What to tell somebody whose file SQLite cannot use.
+/// What to tell somebody whose file `SQLite` cannot use.
 fn not_usable(path: &Path, error: Error) -> Error {
     match error {
         Error::Setup(text) => Error::Setup(text),

@@ -111,7 +111,8 @@ pub(super) fn touch(conn: &Connection, key: DeviceKey, now: Timestamp) -> Result
 /// Deletes a device and its subscriptions.
 pub(super) fn delete(conn: &Connection, key: DeviceKey) -> Result<()> {
     subscriptions::delete_all(conn, key)?;
-    conn.prepare_cached("DELETE FROM devices WHERE key = ?")?.execute([key.0])?;
+    conn.prepare_cached("DELETE FROM devices WHERE key = ?")?
+        .execute([key.0])?;
     Ok(())
 }
 

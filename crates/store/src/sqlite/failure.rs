@@ -1,4 +1,4 @@
-//! What SQLite's errors mean to a caller of the store.
+//! What `SQLite`'s errors mean to a caller of the store.
 
 use rusqlite::ErrorCode;
 

@@ -28,13 +28,14 @@ pub(super) fn create_dir(dir: &Path) -> Result<()> {
     builder.create(dir).map_err(|error| not_writable(dir, &error))
 }
 
-/// Creates a file that only its owner may read, if there is none. SQLite gives the files beside it the same permissions.
-pub(super) fn create_file(path: &Path) -> Result<()> {
+/// Creates a file that only its owner may read, if there is none, and returns its path without symbolic links. `SQLite` gives the
+/// files beside it the same permissions.
+pub(super) fn create_file(path: &Path) -> Result<PathBuf> {
     let mut options = OpenOptions::new();
     options.create(true).truncate(false).write(true);
     private(&mut options)
         .open(path)
-        .map(drop)
+        .and_then(|_| path.canonicalize())
         .map_err(|error| not_writable(path, &error))
 }
 

@@ -54,7 +54,10 @@ pub(super) fn forget_dead(conn: &Connection, app: i64, death: &Death<'_>) -> Res
     let Some(stored) = devices::by_token(conn, app, death.provider, death.token, hash)? else {
         return Ok(false);
     };
-    if death.registered_before.is_some_and(|before| stored.device.updated_at >= before) {
+    if death
+        .registered_before
+        .is_some_and(|before| stored.device.updated_at >= before)
+    {
         return Ok(false);
     }
     conn.prepare_cached(

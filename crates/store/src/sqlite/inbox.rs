@@ -47,7 +47,11 @@ impl<T> Inbox<T> {
 
     /// Queues an item as soon as there is a place. Once it is queued, dropping the future does not take it back.
     pub(super) async fn put(&self, urgent: bool, item: T) -> Result<(), Closed> {
-        let places = if urgent { &self.urgent_places } else { &self.normal_places };
+        let places = if urgent {
+            &self.urgent_places
+        } else {
+            &self.normal_places
+        };
         places.acquire().await.map_err(|_| Closed)?.forget();
         let mut queues = self.lock();
         if queues.closed {

@@ -86,7 +86,10 @@ mod tests {
         let mut conn = Connection::open_in_memory().unwrap();
         apply(&mut conn, Path::new(PATH), &["CREATE TABLE a (x);", ""]).unwrap();
         let error = apply(&mut conn, Path::new(PATH), &[""]).unwrap_err();
-        assert!(matches!(&error, Error::Setup(text) if text.contains(PATH) && text.contains("newer bugle")), "{error}");
+        assert!(
+            matches!(&error, Error::Setup(text) if text.contains(PATH) && text.contains("newer bugle")),
+            "{error}"
+        );
     }
 
     #[test]
@@ -94,6 +97,9 @@ mod tests {
         let mut conn = Connection::open_in_memory().unwrap();
         conn.execute_batch("CREATE TABLE bookmarks (x);").unwrap();
         let error = migrate(&mut conn, Path::new(PATH)).unwrap_err();
-        assert!(matches!(&error, Error::Setup(text) if text.contains("another program")), "{error}");
+        assert!(
+            matches!(&error, Error::Setup(text) if text.contains("another program")),
+            "{error}"
+        );
     }
 }

@@ -1,14 +1,14 @@
-//! The store in one SQLite file, for one process.
+//! The store in one `SQLite` file, for one process.
 //!
 //! # Threads
 //!
 //! | thread | connection | does |
 //! |---|---|---|
-//! | `bugle-writer` | the only one that writes | groups of jobs, one transaction each ([`writer`]) |
-//! | `bugle-reader-N` | read-only | one job per read transaction ([`readers`]) |
-//! | `bugle-checkpoint` | its own | carries the write-ahead log into the database ([`checkpoint`]) |
+//! | `bugle-writer` | the only one that writes | groups of jobs, one transaction each (`writer`) |
+//! | `bugle-reader-N` | read-only | one job per read transaction (`readers`) |
+//! | `bugle-checkpoint` | its own | carries the write-ahead log into the database (`checkpoint`) |
 //!
-//! Asynchronous callers reach them through bounded queues ([`inbox`]). The data directory is under an exclusive lock ([`lock`]),
+//! Asynchronous callers reach them through bounded queues (`inbox`). The data directory is under an exclusive lock (`lock`),
 //! so what one process remembers (leases, app numbers) is the truth.
 
 mod apps;
@@ -62,17 +62,21 @@ pub struct Store {
 ///
 /// Fails with [`crate::Error::Setup`] in words for the person who starts bugle: the directory cannot be written to, another bugle
 /// has the lock, the database is of another program or of a newer version.
-pub fn open(config: &Config, data_dir: &Path, clock: Arc<dyn Clock>, handover: Arc<dyn Handover>) -> Result<Arc<Store>> {
+pub fn open(
+    config: &Config,
+    data_dir: &Path,
+    clock: Arc<dyn Clock>,
+    handover: Arc<dyn Handover>,
+) -> Result<Arc<Store>> {
     let path = files::database(&config.url, data_dir)?;
     files::create_dir(data_dir)?;
-    let mut locks = vec![Lock::take(&data_dir.join("lock"))?];
-    if path.parent() != Some(data_dir) {
-        // Two bugles with directories of their own must not meet in one database.
-        files::create_dir(path.parent().unwrap_or(Path::new("")))?;
-        locks.push(Lock::take(&path.with_added_extension("lock"))?);
-    }
-    files::create_file(&path)?;
-
+    files::create_dir(path.parent().unwrap_or(data_dir))?;
+    let path = files::create_file(&path)?;
+    // Two bugles with directories of their own must not meet in one database either.
+    let locks = vec![
+        Lock::take(&data_dir.join("lock"))?,
+        Lock::take(&path.with_added_extension("lock"))?,
+    ];
     let connections = Connections::open(&path, config)?;
     let apps = Apps::load(&connections.writer)?;
     let writer = Writer::start(connections.writer, handover)?;

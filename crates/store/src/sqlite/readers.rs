@@ -39,7 +39,9 @@ impl Readers {
                     job(&conn);
                 }
             };
-            readers.threads.push(Thread::start(&format!("bugle-reader-{number}"), run)?);
+            readers
+                .threads
+                .push(Thread::start(&format!("bugle-reader-{number}"), run)?);
         }
         Ok(readers)
     }

@@ -22,26 +22,21 @@ pub(super) fn register(conn: &Connection, app: i64, entry: &Entry) -> Result<Reg
             named
         }
     };
-    let registered = match known {
-        Some(stored) => {
-            update(conn, &stored, entry)?;
-            declare(conn, app, stored.key, route, r, false)?;
-            Registered {
-                device: device(r, stored.device.id, stored.device.created_at, entry.now),
-                created: false,
-            }
-        }
-        None => {
-            let id = r.id.clone().unwrap_or_else(|| DeviceId::generate(entry.now));
-            let key = devices::insert(conn, app, &id, entry)?;
-            declare(conn, app, key, route, r, true)?;
-            Registered {
-                device: device(r, id, entry.now, entry.now),
-                created: true,
-            }
-        }
-    };
-    Ok(registered)
+    if let Some(stored) = known {
+        update(conn, &stored, entry)?;
+        declare(conn, app, stored.key, route, r, false)?;
+        return Ok(Registered {
+            device: device(r, stored.device.id, stored.device.created_at, entry.now),
+            created: false,
+        });
+    }
+    let id = r.id.clone().unwrap_or_else(|| DeviceId::generate(entry.now));
+    let key = devices::insert(conn, app, &id, entry)?;
+    declare(conn, app, key, route, r, true)?;
+    Ok(Registered {
+        device: device(r, id, entry.now, entry.now),
+        created: true,
+    })
 }
 
 /// One token, one device: whoever else holds it goes.

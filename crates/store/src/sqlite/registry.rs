@@ -1,4 +1,4 @@
-//! [`Registry`] for SQLite: which thread does what.
+//! [`Registry`] for `SQLite`: which thread does what.
 
 use std::sync::Arc;
 
@@ -42,7 +42,9 @@ impl Registry for Store {
             loop {
                 let (apps, app, filter) = (self.apps.clone(), app.clone(), Arc::clone(&filter));
                 let job = move |tx: &super::writer::Tx<'_>| {
-                    let Some(app) = apps.find(tx.conn(), &app)? else { return Ok(0) };
+                    let Some(app) = apps.find(tx.conn(), &app)? else {
+                        return Ok(0);
+                    };
                     let keys = lists::keys_to_remove(tx.conn(), app, &filter, REMOVE_STEP)?;
                     keys.iter().try_for_each(|key| devices::delete(tx.conn(), *key))?;
                     Ok(keys.len())
@@ -76,8 +78,12 @@ impl Registry for Store {
         let (apps, app, device, channels) = (self.apps.clone(), app.clone(), device.clone(), channels.to_vec());
         let cost = Cost::rows(channels.len());
         let job = move |tx: &super::writer::Tx<'_>| {
-            let Some(app) = apps.find(tx.conn(), &app)? else { return Ok(false) };
-            let Some(stored) = devices::by_id(tx.conn(), app, &device)? else { return Ok(false) };
+            let Some(app) = apps.find(tx.conn(), &app)? else {
+                return Ok(false);
+            };
+            let Some(stored) = devices::by_id(tx.conn(), app, &device)? else {
+                return Ok(false);
+            };
             subscriptions::add(tx.conn(), app, stored.key, stored.route(), &channels, Origins::CHANNEL)?;
             Ok(true)
         };
@@ -88,8 +94,12 @@ impl Registry for Store {
         let (apps, app, device, channels) = (self.apps.clone(), app.clone(), device.clone(), channels.to_vec());
         let cost = Cost::rows(channels.len());
         let job = move |tx: &super::writer::Tx<'_>| {
-            let Some(app) = apps.find(tx.conn(), &app)? else { return Ok(false) };
-            let Some(stored) = devices::by_id(tx.conn(), app, &device)? else { return Ok(false) };
+            let Some(app) = apps.find(tx.conn(), &app)? else {
+                return Ok(false);
+            };
+            let Some(stored) = devices::by_id(tx.conn(), app, &device)? else {
+                return Ok(false);
+            };
             subscriptions::remove(tx.conn(), app, stored.key, stored.route(), &channels)?;
             Ok(true)
         };

@@ -77,5 +77,6 @@ fn read_meta(json: &str) -> Result<BTreeMap<String, String>> {
         return Ok(BTreeMap::new());
     }
     // The parser's words may quote a value.
-    serde_json::from_str(json).map_err(|e| corrupt("devices.meta", format!("not JSON of texts, at byte {}", e.column())))
+    serde_json::from_str(json)
+        .map_err(|e| corrupt("devices.meta", format!("not JSON of texts, at byte {}", e.column())))
 }

@@ -47,7 +47,9 @@ pub(super) fn declare(
     let before = all(conn, key)?;
     let mut after = before.clone();
     for (origin, list) in lists {
-        after.values_mut().for_each(|origins| *origins = origins.without(*origin));
+        for origins in after.values_mut() {
+            *origins = origins.without(*origin);
+        }
         for channel in *list {
             let origins = after.entry(channel.as_str().to_owned()).or_default();
             *origins = origins.with(*origin);

@@ -33,14 +33,31 @@ async fn a_second_store_on_the_same_directory_is_refused_until_the_first_is_clos
 
 #[tokio::test]
 async fn two_directories_do_not_meet_in_one_file() {
-    let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let first = Fresh::new();
+    let other = tempfile::tempdir().unwrap();
+    let database = first.dir.path().join("bugle.db");
+    let link = other.path().join("link.db");
+    std::os::unix::fs::symlink(&database, &link).unwrap();
+    for path in [&database, &link] {
+        let config = Config {
+            url: format!("sqlite:{}", path.display()),
+            ..Config::default()
+        };
+        let text = refusal(open_with(&config, other.path()));
+        assert!(text.contains("bugle.db.lock"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn the_database_may_be_elsewhere() {
+    let (data, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let path = elsewhere.path().join("deeper/registry.db");
     let config = Config {
-        url: format!("sqlite:{}/deeper/shared.db", a.path().display()),
+        url: format!("sqlite:{}", path.display()),
         ..Config::default()
     };
-    let _first = open_with(&config, a.path()).unwrap();
-    let text = refusal(open_with(&config, b.path()));
-    assert!(text.contains("shared.db.lock"), "{text}");
+    let _store = open_with(&config, data.path()).unwrap();
+    assert!(path.exists() && !data.path().join("bugle.db").exists());
 }
 
 #[tokio::test]
@@ -49,7 +66,7 @@ async fn what_bugle_creates_is_private() {
     let dir = outer.path().join("a/b");
     let _store = open(&dir).unwrap();
     assert_eq!(mode(&dir), 0o700);
-    for file in ["bugle.db", "bugle.db-wal", "lock"] {
+    for file in ["bugle.db", "bugle.db-wal", "bugle.db-shm", "lock", "bugle.db.lock"] {
         assert_eq!(mode(&dir.join(file)), 0o600, "{file}");
     }
 }
@@ -60,7 +77,10 @@ async fn a_directory_that_cannot_be_made_is_named() {
     fs::write(outer.path().join("file"), "").unwrap();
     let dir = outer.path().join("file/data");
     let text = refusal(open(&dir));
-    assert!(text.contains(dir.to_str().unwrap()) && text.contains("[data] dir"), "{text}");
+    assert!(
+        text.contains(dir.to_str().unwrap()) && text.contains("[data] dir"),
+        "{text}"
+    );
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
 use bugle_model::{
-    AppId, Channel, DeviceFilter, DeviceId, Paging, Platform, PageRef, Provider, PushUid, Registration, Timestamp, Token,
+    AppId, Channel, DeviceFilter, DeviceId, PageRef, Paging, Platform, Provider, PushUid, Registration, Timestamp,
+    Token,
 };
 
 use super::*;
@@ -71,7 +72,10 @@ impl Fixture {
     }
 
     async fn restore(&self, since: i64) -> u64 {
-        self.store.restore(&AppId::default_app(), Timestamp(since)).await.unwrap()
+        self.store
+            .restore(&AppId::default_app(), Timestamp(since))
+            .await
+            .unwrap()
     }
 
     async fn purge(&self, before: i64, limit: u32) -> u64 {
@@ -86,7 +90,11 @@ impl Fixture {
             count_total: false,
         };
         let app = AppId::default_app();
-        let list = self.store.devices(&app, &DeviceFilter::default(), &paging, true).await.unwrap();
+        let list = self
+            .store
+            .devices(&app, &DeviceFilter::default(), &paging, true)
+            .await
+            .unwrap();
         let row = |d: bugle_model::DeviceDetails| (d.device.id.to_string(), d.device.user, d.channels.unwrap());
         list.items.into_iter().map(row).collect()
     }
@@ -124,7 +132,10 @@ async fn only_who_still_holds_the_token_is_forgotten() {
     f.register("a", "new", "", &[], 6).await;
     assert!(!f.forget(Provider::Fcm, "old", None, 10).await);
     assert!(!f.forget(Provider::Apns, "new", None, 10).await);
-    assert!(!f.forget(Provider::Fcm, "new", Some(6), 10).await, "registered at that moment is not before it");
+    assert!(
+        !f.forget(Provider::Fcm, "new", Some(6), 10).await,
+        "registered at that moment is not before it"
+    );
     assert!(f.forget(Provider::Fcm, "new", Some(7), 10).await);
     assert!(!f.forget(Provider::Fcm, "new", None, 11).await);
 }

@@ -144,8 +144,10 @@ pub(super) fn waiting_by_route(conn: &Connection, push: &Push, own: &OwnPage) ->
         None => waiting.push((route, targets)),
     };
     let targets = targets::of_own_page(conn, push, own)?;
-    targets.iter().for_each(|target| add(target.route, 1));
-    own.progress.left_over.iter().for_each(|left| add(left.route, 1));
+    let left_over = own.progress.left_over.iter().map(|left| left.route);
+    for route in targets.iter().map(|target| target.route).chain(left_over) {
+        add(route, 1);
+    }
     let found = (targets.len() + own.progress.left_over.len()) as u64;
     // Every target is open, left over, above the position, or counted. Should one be none of it, it still waits.
     let missing = (own.targeted() - own.progress.ended()).saturating_sub(found);

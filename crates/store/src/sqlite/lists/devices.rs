@@ -8,6 +8,8 @@ use super::query::{By, Query, json_texts};
 use crate::Result;
 use crate::sqlite::{devices as single, subscriptions};
 
+pub(super) const IN_ORDER: &str = "ORDER BY d.id LIMIT :limit";
+
 /// One page of the devices that pass the filter. `few` is [`super::FEW`] but in tests.
 pub(in crate::sqlite) fn devices(
     conn: &Connection,
@@ -23,7 +25,7 @@ pub(in crate::sqlite) fn devices(
         query.and("d.id > :after").bind(":after", after.clone());
     }
     query.bind(":limit", i64::from(paging.limit) + 1);
-    let mut keys = query.select(conn, "d.key", "ORDER BY d.id LIMIT :limit", key)?;
+    let mut keys = query.select(conn, "d.key", IN_ORDER, key)?;
     let limit = usize::try_from(paging.limit).unwrap_or(usize::MAX);
     let has_more = keys.len() > limit;
     keys.truncate(limit);
@@ -53,7 +55,7 @@ pub(in crate::sqlite) fn keys_to_remove(
     query.select(conn, "d.key", "LIMIT :limit", key)
 }
 
-fn query(conn: &Connection, app: i64, filter: &DeviceFilter, few: i64) -> Result<Query> {
+pub(super) fn query(conn: &Connection, app: i64, filter: &DeviceFilter, few: i64) -> Result<Query> {
     let channels = &filter.channels;
     if channels.is_empty() {
         return Ok(Query::devices(By::names(filter).unwrap_or(By::Order), app, filter));
@@ -65,11 +67,22 @@ fn query(conn: &Connection, app: i64, filter: &DeviceFilter, few: i64) -> Result
     };
     let mut query = Query::devices(by, app, filter);
     query.bind(":channels", json_texts(channels));
-    if by != By::Members {
-        query.and(
-            "EXISTS (SELECT 1 FROM subscriptions s INDEXED BY subscriptions_by_device
-                WHERE s.key = d.key AND s.channel IN (SELECT value FROM json_each(:channels)))",
-        );
+    match channels.len() {
+        _ if by == By::Members => {}
+        1 => {
+            query.and(
+                "EXISTS (SELECT 1 FROM subscriptions s INDEXED BY subscriptions_by_device
+                    WHERE s.key = d.key AND s.channel IN (SELECT value FROM json_each(:channels)))",
+            );
+        }
+        // A device has few channels and the filter may have many: each of the device's is looked up among the filter's. The
+        // sign keeps SQLite from doing it the other way round.
+        _ => {
+            query.and(
+                "EXISTS (SELECT 1 FROM subscriptions s INDEXED BY subscriptions_by_device
+                    WHERE s.key = d.key AND +s.channel IN (SELECT value FROM json_each(:channels)))",
+            );
+        }
     }
     Ok(query)
 }

@@ -38,7 +38,9 @@ impl Place {
         let bytes = text.as_bytes();
         let digits = bytes.iter().take(DIGITS).take_while(|b| is_digit(**b)).count();
         // The number that the text begins with, on the left of 16 digits.
-        let head = text[..digits].bytes().fold(0_u128, |n, b| n << 4 | u128::from(value(b)));
+        let head = text[..digits]
+            .bytes()
+            .fold(0_u128, |n, b| n << 4 | u128::from(value(b)));
         let rest = 4 * (DIGITS - digits);
         let key = match (bytes.get(digits), digits) {
             // The text ends where ids go on: they come after it.
@@ -67,7 +69,11 @@ fn is_digit(byte: u8) -> bool {
 }
 
 fn value(digit: u8) -> u8 {
-    if digit.is_ascii_digit() { digit - b'0' } else { digit - b'a' + 10 }
+    if digit.is_ascii_digit() {
+        digit - b'0'
+    } else {
+        digit - b'a' + 10
+    }
 }
 
 #[cfg(test)]

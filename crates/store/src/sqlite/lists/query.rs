@@ -152,6 +152,11 @@ impl Query {
         Ok(!one.is_empty())
     }
 
+    /// The statement.
+    pub(super) fn sql(&self, columns: &str, tail: &str) -> String {
+        format!("SELECT {columns} FROM {} WHERE {} {tail}", self.from, self.clauses)
+    }
+
     /// The rows, read one by one.
     pub(super) fn select<T>(
         &self,
@@ -160,7 +165,7 @@ impl Query {
         tail: &str,
         mut read: impl FnMut(&Row<'_>) -> Result<T>,
     ) -> Result<Vec<T>> {
-        let sql = format!("SELECT {columns} FROM {} WHERE {} {tail}", self.from, self.clauses);
+        let sql = self.sql(columns, tail);
         let params: Vec<(&str, &dyn ToSql)> = self.params.iter().map(|(name, value)| (*name, value as _)).collect();
         let mut statement = conn.prepare_cached(&sql)?;
         let mut rows = statement.query(params.as_slice())?;

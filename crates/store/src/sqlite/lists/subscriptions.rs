@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use bugle_model::{DeviceFilter, DeviceKey, Listing, Paging, Platform, Provider, Route, Subscription, SubscriptionFilter};
+use bugle_model::{
+    DeviceFilter, DeviceKey, Listing, Paging, Platform, Provider, Route, Subscription, SubscriptionFilter,
+};
 use rusqlite::Connection;
 
 use super::place::{self, Place};
@@ -10,6 +12,8 @@ use super::query::{By, Query, bits, json_texts};
 use crate::Result;
 use crate::sqlite::devices as single;
 use crate::sqlite::rows::{Stored, corrupt};
+
+pub(super) const IN_ORDER: &str = "ORDER BY 1, 2 LIMIT :limit";
 
 /// Names a subscription's row.
 type Named = (i64, String);
@@ -24,7 +28,10 @@ pub(in crate::sqlite) fn subscriptions(
 ) -> Result<Listing<Subscription>> {
     let total = paging.count_total.then(|| query(conn, app, filter, few)?.0.count(conn));
     let total = total.transpose()?;
-    let place = paging.after.as_deref().map_or_else(|| Some(Place::start()), Place::after);
+    let place = paging
+        .after
+        .as_deref()
+        .map_or_else(|| Some(Place::start()), Place::after);
     let limit = usize::try_from(paging.limit).unwrap_or(usize::MAX);
     let mut named = match &place {
         None => Vec::new(),
@@ -73,7 +80,10 @@ fn merge(conn: &Connection, app: i64, filter: &SubscriptionFilter, place: &Place
     )?;
     let most = i64::try_from(limit).unwrap_or(i64::MAX);
     let channels: BTreeSet<_> = filter.device.channels.iter().collect();
-    for channel in channels.into_iter().filter(|channel| channel.starts_with(&filter.channel_prefix)) {
+    for channel in channels
+        .into_iter()
+        .filter(|channel| channel.starts_with(&filter.channel_prefix))
+    {
         let after = place.key - i64::from(*channel > place.channel);
         for route in routes(&filter.device) {
             let upto = match first.last() {
@@ -99,13 +109,13 @@ fn walk(conn: &Connection, walk: (Query, Columns), place: &Place, limit: usize) 
         .bind(":key", place.key)
         .bind(":channel", place.channel.clone())
         .bind(":limit", i64::try_from(limit).unwrap_or(i64::MAX));
-    query.select(conn, columns.named, "ORDER BY 1, 2 LIMIT :limit", |row| Ok((row.get(0)?, row.get(1)?)))
+    query.select(conn, columns.named, IN_ORDER, |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
 /// How a walk spells what it selects and where it goes on.
-struct Columns {
-    named: &'static str,
-    after: &'static str,
+pub(super) struct Columns {
+    pub(super) named: &'static str,
+    pub(super) after: &'static str,
 }
 
 /// In the order of an index.
@@ -114,13 +124,13 @@ const ORDERED: Columns = Columns {
     after: "(s.key, s.channel) > (:key, :channel)",
 };
 
-/// All rows that match are read and sorted; the signs keep SQLite from preferring the index that has the order.
+/// All rows that match are read and sorted; the signs keep `SQLite` from preferring the index that has the order.
 const SORTED: Columns = Columns {
     named: "+s.key, +s.channel",
     after: "(+s.key, +s.channel) > (:key, :channel)",
 };
 
-fn query(conn: &Connection, app: i64, filter: &SubscriptionFilter, few: i64) -> Result<(Query, Columns)> {
+pub(super) fn query(conn: &Connection, app: i64, filter: &SubscriptionFilter, few: i64) -> Result<(Query, Columns)> {
     let device = &filter.device;
     if let Some(by) = By::names(device) {
         let mut query = Query::devices(by, app, device);

@@ -19,7 +19,9 @@ impl Recorder {
     }
 
     fn durable_rows(&self) -> i64 {
-        self.database.as_ref().map_or(-1, |path| count(&Connection::open(path).unwrap()))
+        self.database
+            .as_ref()
+            .map_or(-1, |path| count(&Connection::open(path).unwrap()))
     }
 }
 
@@ -263,7 +265,11 @@ async fn a_group_stops_at_its_limits() {
     assert_eq!(groups(&[rows(MAX_ROWS / 2); 4]).await, 2);
     assert_eq!(groups(&[rows(MAX_ROWS), rows(1)]).await, 2);
     assert_eq!(groups(&[removals(MAX_REMOVALS), removals(1), rows(1)]).await, 2);
-    assert_eq!(groups(&[rows(1), rows(5 * MAX_ROWS), rows(1)]).await, 3, "a bigger job runs alone");
+    assert_eq!(
+        groups(&[rows(1), rows(5 * MAX_ROWS), rows(1)]).await,
+        3,
+        "a bigger job runs alone"
+    );
     assert_eq!(groups(&[rows(u32::MAX), rows(u32::MAX)]).await, 2);
 }
 
@@ -305,7 +311,9 @@ async fn when_sqlite_gives_up_the_transaction_everybody_hears_and_nothing_is_lef
 async fn a_locked_database_fails_who_waits_and_later_writes_work() {
     let f = Fixture::new();
     f.writer
-        .run(false, Cost::rows(0), |tx| Ok(tx.conn().busy_timeout(Duration::from_millis(1))?))
+        .run(false, Cost::rows(0), |tx| {
+            Ok(tx.conn().busy_timeout(Duration::from_millis(1))?)
+        })
         .await
         .unwrap();
     f.other.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -332,7 +340,8 @@ async fn a_full_disk_is_unavailable_and_over_when_there_is_room() {
     limit(4).await;
     let big = |tx: &Tx<'_>| {
         insert(tx, 1)?;
-        tx.conn().execute("CREATE TABLE big AS SELECT zeroblob(100000) AS x", [])?;
+        tx.conn()
+            .execute("CREATE TABLE big AS SELECT zeroblob(100000) AS x", [])?;
         Ok(())
     };
     let full = f.writer.run(false, Cost::rows(2), big).await;
@@ -363,14 +372,20 @@ async fn dropping_the_writer_finishes_what_is_queued() {
 async fn the_log_is_started_anew_when_asked() {
     let f = Fixture::new();
     for x in 0..100 {
-        f.writer.run(false, Cost::rows(1), move |tx| insert(tx, x)).await.unwrap();
+        f.writer
+            .run(false, Cost::rows(1), move |tx| insert(tx, x))
+            .await
+            .unwrap();
     }
     let wal = super::super::checkpoint::wal_of(f.recorder.database.as_ref().unwrap());
     assert!(std::fs::metadata(&wal).unwrap().len() > 100_000);
     f.writer.restart_flag().store(true, Ordering::Relaxed);
     // The first is followed by the restart, the second shows that it is over.
     for x in 100..102 {
-        f.writer.run(false, Cost::rows(1), move |tx| insert(tx, x)).await.unwrap();
+        f.writer
+            .run(false, Cost::rows(1), move |tx| insert(tx, x))
+            .await
+            .unwrap();
     }
     assert!(std::fs::metadata(&wal).unwrap().len() < 50_000);
 }

@@ -44,7 +44,11 @@ async fn one_token_stays_one_device_whoever_fights_for_it() {
     let tokens: HashSet<_> = devices.iter().map(|d| d.device.token.as_str().to_owned()).collect();
     assert_eq!(tokens.len(), devices.len(), "no token twice");
     assert!(!tokens.is_empty() && tokens.len() <= 7);
-    let subscriptions = f.store.subscriptions(&app(), &SubscriptionFilter::default(), &page(None, 100)).await.unwrap();
+    let subscriptions = f
+        .store
+        .subscriptions(&app(), &SubscriptionFilter::default(), &page(None, 100))
+        .await
+        .unwrap();
     let subscribed: HashSet<_> = subscriptions.items.iter().map(|s| s.device.id.clone()).collect();
     assert_eq!(subscribed.len(), subscriptions.items.len());
     assert_eq!(subscribed, devices.into_iter().map(|d| d.device.id).collect());
@@ -59,7 +63,12 @@ async fn registering_subscribing_and_removing_at_once_leave_no_subscription_behi
         tasks.spawn(async move {
             match n % 3 {
                 0 => drop(store.register(&app(), named("d", "t"), at(n)).await.unwrap()),
-                1 => drop(store.subscribe(&app(), &id("d"), &channels(&["news"]), at(n)).await.unwrap()),
+                1 => drop(
+                    store
+                        .subscribe(&app(), &id("d"), &channels(&["news"]), at(n))
+                        .await
+                        .unwrap(),
+                ),
                 _ => {
                     let which = DeviceSelector {
                         ids: texts(&["d"]),
@@ -77,7 +86,11 @@ async fn registering_subscribing_and_removing_at_once_leave_no_subscription_behi
     };
     f.store.remove(&app(), &which).await.unwrap();
     register(&*f.store, named("d", "t"), 200).await;
-    let left = f.store.subscriptions(&app(), &SubscriptionFilter::default(), &page(None, 10)).await.unwrap();
+    let left = f
+        .store
+        .subscriptions(&app(), &SubscriptionFilter::default(), &page(None, 10))
+        .await
+        .unwrap();
     assert!(left.items.is_empty(), "a new device inherits nothing");
 }
 

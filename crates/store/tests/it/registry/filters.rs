@@ -18,7 +18,11 @@ struct Known {
 }
 
 fn known(number: usize) -> impl Strategy<Value = Known> {
-    let platforms = [(Platform::Android, "android"), (Platform::Ios, "ios"), (Platform::Web, "web")];
+    let platforms = [
+        (Platform::Android, "android"),
+        (Platform::Ios, "ios"),
+        (Platform::Web, "web"),
+    ];
     let parts = (
         select(&Provider::ALL[..]),
         select(platforms.to_vec()),
@@ -57,7 +61,14 @@ fn filter() -> impl Strategy<Value = DeviceFilter> {
     users.push("nobody".to_owned());
     let mut names = texts(&CHANNELS);
     names.push("empty".to_owned());
-    let parts = (some(numbered("d")), some(numbered("t")), some(users), some(names), providers, platforms);
+    let parts = (
+        some(numbered("d")),
+        some(numbered("t")),
+        some(users),
+        some(names),
+        providers,
+        platforms,
+    );
     parts.prop_map(|(ids, tokens, users, channels, providers, platforms)| DeviceFilter {
         ids,
         providers,
@@ -80,7 +91,11 @@ fn passes(filter: &DeviceFilter, device: &Device) -> bool {
 async fn fill(store: &dyn Registry, registry: &[Known]) -> Vec<(Device, Vec<&'static str>)> {
     let mut model = Vec::new();
     for known in registry {
-        let device = store.register(&app(), known.registration.clone(), at(0)).await.unwrap().device;
+        let device = store
+            .register(&app(), known.registration.clone(), at(0))
+            .await
+            .unwrap()
+            .device;
         model.push((device, known.channels.clone()));
     }
     model.sort_by(|a, b| a.0.id.cmp(&b.0.id));

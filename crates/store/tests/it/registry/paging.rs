@@ -64,7 +64,14 @@ async fn a_walk_meets_everything_once_while_others_register() {
                 };
                 store.register(&app(), registration, at(1)).await.unwrap();
                 // Registering again must not move a device in the lists.
-                store.register(&app(), named(&format!("device-{:03}", n % 150), &format!("again{n}")), at(n)).await.unwrap();
+                store
+                    .register(
+                        &app(),
+                        named(&format!("device-{:03}", n % 150), &format!("again{n}")),
+                        at(n),
+                    )
+                    .await
+                    .unwrap();
                 n += 1;
             }
             n
@@ -81,7 +88,10 @@ async fn a_walk_meets_everything_once_while_others_register() {
         made_noise += ids.len() - 300;
     }
     stop.store(true, Ordering::Relaxed);
-    assert!(noise.await.unwrap() > 0 && made_noise > 0, "there was something to be disturbed by");
+    assert!(
+        noise.await.unwrap() > 0 && made_noise > 0,
+        "there was something to be disturbed by"
+    );
 }
 
 #[tokio::test]
@@ -90,9 +100,17 @@ async fn a_page_that_is_just_full_is_the_last() {
     for n in 0..3 {
         register(&*f.store, token(&format!("t{n}")), n).await;
     }
-    let list = f.store.devices(&app(), &DeviceFilter::default(), &page(None, 3), false).await.unwrap();
+    let list = f
+        .store
+        .devices(&app(), &DeviceFilter::default(), &page(None, 3), false)
+        .await
+        .unwrap();
     assert!(!list.has_more && list.items.len() == 3 && list.total.is_none());
-    let list = f.store.devices(&app(), &DeviceFilter::default(), &page(None, 2), false).await.unwrap();
+    let list = f
+        .store
+        .devices(&app(), &DeviceFilter::default(), &page(None, 2), false)
+        .await
+        .unwrap();
     assert!(list.has_more);
 }
 
@@ -110,8 +128,14 @@ async fn any_text_is_a_place_to_go_on_from() {
         let store = &f.store;
         async move {
             let place = page(Some(after.to_owned()), 10);
-            let devices = store.devices(&app(), &DeviceFilter::default(), &place, false).await.unwrap();
-            let subscriptions = store.subscriptions(&app(), &SubscriptionFilter::default(), &place).await.unwrap();
+            let devices = store
+                .devices(&app(), &DeviceFilter::default(), &place, false)
+                .await
+                .unwrap();
+            let subscriptions = store
+                .subscriptions(&app(), &SubscriptionFilter::default(), &place)
+                .await
+                .unwrap();
             (devices.items.len(), subscriptions.items.len())
         }
     };
@@ -133,8 +157,15 @@ async fn the_total_counts_all_pages_and_one_app_only() {
         limit: 1,
         count_total: true,
     };
-    let nothing = f.store.devices(&tenant, &DeviceFilter::default(), &counting, false).await.unwrap();
-    assert_eq!((nothing.items.len(), nothing.has_more, nothing.total), (0, false, Some(0)));
+    let nothing = f
+        .store
+        .devices(&tenant, &DeviceFilter::default(), &counting, false)
+        .await
+        .unwrap();
+    assert_eq!(
+        (nothing.items.len(), nothing.has_more, nothing.total),
+        (0, false, Some(0))
+    );
     for n in 0..5 {
         let registration = Registration {
             channels: Some(channels(&["a", "b"])),
@@ -143,9 +174,17 @@ async fn the_total_counts_all_pages_and_one_app_only() {
         register(&*f.store, registration.clone(), 0).await;
         f.store.register(&tenant, registration, at(0)).await.unwrap();
     }
-    let list = f.store.devices(&app(), &DeviceFilter::default(), &counting, false).await.unwrap();
+    let list = f
+        .store
+        .devices(&app(), &DeviceFilter::default(), &counting, false)
+        .await
+        .unwrap();
     assert_eq!((list.items.len(), list.has_more, list.total), (1, true, Some(5)));
-    let list = f.store.subscriptions(&tenant, &SubscriptionFilter::default(), &counting).await.unwrap();
+    let list = f
+        .store
+        .subscriptions(&tenant, &SubscriptionFilter::default(), &counting)
+        .await
+        .unwrap();
     assert_eq!((list.items.len(), list.total), (0, Some(10)));
 }
 

@@ -14,7 +14,10 @@ async fn no_id_and_an_unknown_token_is_a_new_device() {
     let first = register(&*f.store, token("a"), 0).await;
     let second = register(&*f.store, token("b"), 1).await;
     assert!(first.created && second.created);
-    assert_eq!(ids(&*f.store).await, [first.device.id.to_string(), second.device.id.to_string()]);
+    assert_eq!(
+        ids(&*f.store).await,
+        [first.device.id.to_string(), second.device.id.to_string()]
+    );
     assert_eq!((first.device.created_at, first.device.updated_at), (at(0), at(0)));
 }
 
@@ -78,7 +81,10 @@ async fn a_known_id_takes_the_token_from_the_device_that_holds_it() {
     let one = register(store, named("one", "2"), 1).await;
     assert!(!one.created);
     assert_eq!(ids(store).await, ["one"]);
-    assert!(channels_of(store, &id("one")).await.is_empty(), "subscriptions do not move with a token");
+    assert!(
+        channels_of(store, &id("one")).await.is_empty(),
+        "subscriptions do not move with a token"
+    );
     assert!(channels_of(store, &id("two")).await.is_empty());
     assert!(register(store, token("1"), 2).await.created, "its old token is free");
 }
@@ -99,7 +105,10 @@ async fn a_registration_declares_the_whole_state() {
     let f = Fresh::new();
     let full = Registration {
         user: "anna".to_owned(),
-        meta: BTreeMap::from([("k \"'\u{0}é".to_owned(), "v\\\n{}".to_owned()), (String::new(), String::new())]),
+        meta: BTreeMap::from([
+            ("k \"'\u{0}é".to_owned(), "v\\\n{}".to_owned()),
+            (String::new(), String::new()),
+        ]),
         timezone: Some(TimeZone::parse("Europe/Berlin").unwrap()),
         locale: Some(Locale::parse("de-AT").unwrap()),
         ..named("d", "a")
@@ -107,7 +116,10 @@ async fn a_registration_declares_the_whole_state() {
     let declared = register(&*f.store, full.clone(), 0).await.device;
     assert_eq!(device(&*f.store, &id("d")).await.as_ref(), Some(&declared));
     assert_eq!((&declared.user, &declared.meta), (&full.user, &full.meta));
-    assert_eq!((declared.timezone.as_str(), declared.locale.as_str()), ("Europe/Berlin", "de-AT"));
+    assert_eq!(
+        (declared.timezone.as_str(), declared.locale.as_str()),
+        ("Europe/Berlin", "de-AT")
+    );
 
     let bare = register(&*f.store, named("d", "a"), 1).await.device;
     assert_eq!(device(&*f.store, &id("d")).await.as_ref(), Some(&bare));
@@ -124,7 +136,13 @@ async fn registering_again_as_it_was_changes_the_time_only() {
     assert_eq!(again.device.updated_at, at(9));
     let stored = device(&*f.store, &id("d")).await.unwrap();
     assert_eq!(stored, again.device);
-    assert_eq!(bugle_model::Device { updated_at: at(0), ..stored }, first);
+    assert_eq!(
+        bugle_model::Device {
+            updated_at: at(0),
+            ..stored
+        },
+        first
+    );
 }
 
 #[tokio::test]
@@ -158,9 +176,17 @@ async fn channels_replace_the_origin_channel_and_nothing_else() {
     declare(store, Some(&["a", "b", "b"]), Some(&["t", "b"])).await;
     assert_eq!(channels_of(store, &id("d")).await, ["a", "b", "t"]);
     declare(store, None, None).await;
-    assert_eq!(channels_of(store, &id("d")).await, ["a", "b", "t"], "absent leaves them");
+    assert_eq!(
+        channels_of(store, &id("d")).await,
+        ["a", "b", "t"],
+        "absent leaves them"
+    );
     declare(store, Some(&["c"]), None).await;
-    assert_eq!(channels_of(store, &id("d")).await, ["b", "c", "t"], "b still has the origin topic");
+    assert_eq!(
+        channels_of(store, &id("d")).await,
+        ["b", "c", "t"],
+        "b still has the origin topic"
+    );
     declare(store, None, Some(&["c"])).await;
     assert_eq!(channels_of(store, &id("d")).await, ["c"]);
     declare(store, Some(&[]), None).await;
@@ -174,11 +200,25 @@ async fn subscribing_adds_the_origin_channel_and_unsubscribing_clears_all() {
     let f = Fresh::new();
     let store = &*f.store;
     declare(store, None, Some(&["t"])).await;
-    assert!(store.subscribe(&app(), &id("d"), &channels(&["a", "t", "a"]), at(1)).await.unwrap());
+    assert!(
+        store
+            .subscribe(&app(), &id("d"), &channels(&["a", "t", "a"]), at(1))
+            .await
+            .unwrap()
+    );
     declare(store, None, Some(&[])).await;
-    assert_eq!(channels_of(store, &id("d")).await, ["a", "t"], "t has the origin channel too");
+    assert_eq!(
+        channels_of(store, &id("d")).await,
+        ["a", "t"],
+        "t has the origin channel too"
+    );
     declare(store, None, Some(&["t", "u"])).await;
-    assert!(store.unsubscribe(&app(), &id("d"), &channels(&["t", "never"])).await.unwrap());
+    assert!(
+        store
+            .unsubscribe(&app(), &id("d"), &channels(&["t", "never"]))
+            .await
+            .unwrap()
+    );
     assert_eq!(channels_of(store, &id("d")).await, ["a", "u"]);
 }
 
@@ -212,7 +252,14 @@ async fn subscriptions_follow_their_device_to_another_provider() {
         let mut filter = bugle_model::SubscriptionFilter::default();
         filter.device.channels = vec!["b".to_owned(), "c".to_owned()];
         filter.device.providers = vec![provider];
-        async move { store.subscriptions(&app(), &filter, &super::page(None, 10)).await.unwrap().items.len() }
+        async move {
+            store
+                .subscriptions(&app(), &filter, &super::page(None, 10))
+                .await
+                .unwrap()
+                .items
+                .len()
+        }
     };
     assert_eq!(found(Provider::Fcm).await, 0);
     assert_eq!(found(Provider::WebPush).await, 2);
@@ -226,7 +273,10 @@ async fn what_was_answered_is_there_after_a_restart() {
     let tenant = AppId::parse("tenant").unwrap();
     let declared = register(&*f.store, named("d", "a"), 0).await.device;
     f.store.register(&tenant, named("d", "b"), at(0)).await.unwrap();
-    f.store.subscribe(&app(), &id("d"), &channels(&["news"]), at(0)).await.unwrap();
+    f.store
+        .subscribe(&app(), &id("d"), &channels(&["news"]), at(0))
+        .await
+        .unwrap();
     let f = f.reopen();
     assert_eq!(device(&*f.store, &id("d")).await, Some(declared));
     assert_eq!(channels_of(&*f.store, &id("d")).await, ["news"]);

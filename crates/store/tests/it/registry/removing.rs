@@ -77,6 +77,9 @@ async fn more_than_one_step_is_removed_whole() {
     };
     assert_eq!(f.store.remove(&app(), &by_user).await.unwrap(), 300);
     assert!(ids(&*f.store).await.is_empty());
-    let left = f.store.subscriptions(&app(), &SubscriptionFilter::default(), &page(None, 10)).await;
+    let left = f
+        .store
+        .subscriptions(&app(), &SubscriptionFilter::default(), &page(None, 10))
+        .await;
     assert!(left.unwrap().items.is_empty(), "subscriptions go with their device");
 }

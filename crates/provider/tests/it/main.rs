@@ -1,0 +1,15 @@
+//! The provider against servers that are ours down to the frame.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test's support fails the test by panicking"
+)]
+
+mod support;
+
+mod answers;
+mod connections;
+mod streams;
+mod tls;
+mod tokens;

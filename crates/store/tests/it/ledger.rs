@@ -1,0 +1,11 @@
+//! The contract of the ledger.
+
+mod accept;
+mod end;
+mod expand;
+mod holds;
+mod model;
+mod plans;
+mod report;
+mod take;
+mod world;

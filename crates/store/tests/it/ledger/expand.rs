@@ -1,0 +1,201 @@
+//! Walking audiences and writing the walks down.
+
+use std::collections::BTreeSet;
+
+use bugle_model::{DeviceKey, PushKey, PushState, Route};
+use bugle_store::Expansion;
+
+use super::world::{ANDROID, APNS, Fate, HOUR, IOS, World, app, channels, sent, settle, token_texts, tokens};
+
+async fn android_leg(world: &World) -> PushKey {
+    let legs = world.store().open_legs(world.now(), 100).await.unwrap();
+    legs.iter().find(|leg| leg.route == ANDROID).expect("an open leg").push
+}
+
+#[tokio::test]
+async fn several_channels_are_merged_and_each_device_comes_once() {
+    let world = World::new();
+    world.devices("both", 3, &["a", "b"]).await;
+    world.devices("a", 3, &["a"]).await;
+    world.devices("b", 3, &["b", "c"]).await;
+    world.devices("none", 3, &["d"]).await;
+    world.device("ios", IOS, &["c"]).await;
+    world.device("apns", APNS, &["a"]).await;
+    world.accept("p", channels(&["a", "b", "c", "empty"])).await;
+    world.expand_all().await;
+
+    let taken = world.take_due().await;
+    let all: Vec<&str> = taken.iter().flat_map(|page| token_texts(page)).collect();
+    let once: BTreeSet<&str> = all.iter().copied().collect();
+    assert_eq!((all.len(), once.len()), (10, 10));
+    assert!(!once.contains("token-apns") && !once.iter().any(|t| t.contains("none")));
+    for page in &taken {
+        assert!(page.targets.is_sorted_by_key(|t| t.position));
+        assert!(page.targets.iter().all(|t| Some(t.route) == page.id.leg));
+    }
+}
+
+#[tokio::test]
+async fn devices_registered_after_the_leg_began_are_not_meant() {
+    let world = World::new();
+    world.devices("old", 5, &["news"]).await;
+    world.accept("p", channels(&["news"])).await;
+    let push = android_leg(&world).await;
+    let first = world.store().walk(push, ANDROID, 2).await.unwrap().unwrap();
+    world.store().expand(first, world.now()).await.unwrap();
+    world.devices("new", 5, &["news"]).await;
+    world.expand_all().await;
+    world.drive(|_| Fate::Sent).await;
+    assert_eq!(sent(&world.status("p").await), 5);
+}
+
+#[tokio::test]
+async fn a_walk_is_cut_into_pages_and_goes_on_where_it_ended() {
+    let world = World::new();
+    world.devices("d", 2_300, &["news"]).await;
+    world.accept("p", channels(&["news"])).await;
+    let push = android_leg(&world).await;
+
+    let first = world.store().walk(push, ANDROID, 1_500).await.unwrap().unwrap();
+    assert_eq!(first.ranges.iter().map(|r| r.count).collect::<Vec<_>>(), [1_000, 500]);
+    assert!(!first.closed);
+    world.store().expand(first, world.now()).await.unwrap();
+    assert_eq!(world.store().outstanding().await.unwrap(), [(app(), ANDROID, 1_500)]);
+    let second = world.store().walk(push, ANDROID, 1_500).await.unwrap().unwrap();
+    assert_eq!(second.ranges.iter().map(|r| r.count).collect::<Vec<_>>(), [800]);
+    assert!(second.closed);
+    world.store().expand(second, world.now()).await.unwrap();
+
+    assert!(world.store().walk(push, ANDROID, 1).await.unwrap().is_none());
+    let taken = world.take_due().await;
+    let seen: BTreeSet<&str> = taken.iter().flat_map(|page| token_texts(page)).collect();
+    assert_eq!((taken.len(), seen.len()), (3, 2_300));
+}
+
+#[tokio::test]
+async fn an_audience_of_exactly_the_room_closes_with_the_walk() {
+    let world = World::new();
+    world.devices("d", 3, &["news"]).await;
+    world.accept("p", channels(&["news"])).await;
+    let push = android_leg(&world).await;
+    assert!(!world.store().walk(push, ANDROID, 2).await.unwrap().unwrap().closed);
+    assert!(world.store().walk(push, ANDROID, 3).await.unwrap().unwrap().closed);
+}
+
+#[tokio::test]
+async fn of_two_expanders_one_is_stale() {
+    let world = World::new();
+    world.devices("d", 10, &["news"]).await;
+    world.accept("p", channels(&["news"])).await;
+    let push = android_leg(&world).await;
+    for room in [4, 100] {
+        let walks = [
+            world.store().walk(push, ANDROID, room).await.unwrap().unwrap(),
+            world.store().walk(push, ANDROID, room).await.unwrap().unwrap(),
+        ];
+        let [one, other] = walks.map(|walk| world.store().expand(walk, world.now()));
+        let answers = (one.await.unwrap(), other.await.unwrap());
+        assert_eq!(answers, (Expansion::Done, Expansion::Stale));
+    }
+    world.drive(|_| Fate::Sent).await;
+    assert_eq!(sent(&world.status("p").await), 10);
+}
+
+#[tokio::test]
+async fn a_first_walk_with_another_bound_is_stale() {
+    let world = World::new();
+    world.accept("p", channels(&["news"])).await;
+    let push = android_leg(&world).await;
+    let early = world.store().walk(push, ANDROID, 10).await.unwrap().unwrap();
+    world.devices("d", 1, &["news"]).await;
+    let late = world.store().walk(push, ANDROID, 10).await.unwrap().unwrap();
+    assert_eq!((early.bound, late.bound), (DeviceKey(0), DeviceKey(1)));
+    assert_eq!(world.store().expand(early, world.now()).await.unwrap(), Expansion::Done);
+    assert_eq!(world.store().expand(late, world.now()).await.unwrap(), Expansion::Stale);
+}
+
+#[tokio::test]
+async fn a_push_to_an_empty_channel_ends_with_its_first_expansion() {
+    let world = World::new();
+    world.accept("p", channels(&["news"])).await;
+    assert_eq!(world.ears.legs(), 1);
+    assert_eq!(world.status("p").await.state, PushState::Running);
+    world.expand_all().await;
+    let status = world.status("p").await;
+    assert_eq!((status.state, status.ended_at), (PushState::Done, Some(world.now())));
+    assert!(status.legs.iter().all(|leg| leg.targeted == 0));
+}
+
+#[tokio::test]
+async fn open_legs_come_by_age_and_only_while_they_run() {
+    let world = World::new();
+    world.device("phone", ANDROID, &["news"]).await;
+    let mut early = world.push("early", channels(&["news"]));
+    early.expires_at = world.now().plus(HOUR);
+    let mut scheduled = world.push("scheduled", channels(&["news"]));
+    scheduled.due = world.now().plus(2 * HOUR);
+    for push in [scheduled, early, world.push("late", channels(&["news"]))] {
+        world.store().accept(push).await.unwrap();
+    }
+    let pushes = |legs: &[bugle_store::OpenLeg]| {
+        let mut keys: Vec<i64> = legs.iter().map(|leg| leg.push.0).collect();
+        keys.dedup();
+        keys
+    };
+    let legs = world.store().open_legs(world.now(), 100).await.unwrap();
+    assert_eq!(pushes(&legs), [2, 3]);
+    assert_eq!(legs.len(), 6);
+    assert_eq!(world.store().open_legs(world.now(), 4).await.unwrap().len(), 4);
+    world.clock.advance(HOUR);
+    assert_eq!(pushes(&world.store().open_legs(world.now(), 100).await.unwrap()), [3]);
+    assert!(world.store().walk(PushKey(2), ANDROID, 10).await.unwrap().is_none());
+    world.clock.advance(HOUR);
+    let legs = world.store().open_legs(world.now(), 100).await.unwrap();
+    assert_eq!(pushes(&legs), [3, 1]);
+}
+
+#[tokio::test]
+async fn a_walk_of_a_push_that_ran_out_meanwhile_is_stale() {
+    let world = World::new();
+    world.device("phone", ANDROID, &["news"]).await;
+    world.accept("p", channels(&["news"])).await;
+    let push = android_leg(&world).await;
+    let walk = world.store().walk(push, ANDROID, 10).await.unwrap().unwrap();
+    world.clock.advance(24 * HOUR);
+    assert_eq!(world.store().expand(walk, world.now()).await.unwrap(), Expansion::Stale);
+    assert!(world.due().await.is_empty());
+}
+
+#[tokio::test]
+async fn settling_makes_room_and_says_so() {
+    let world = World::new();
+    world.devices("d", 10, &["news"]).await;
+    world.accept("p", channels(&["news"])).await;
+    let push = android_leg(&world).await;
+    let walk = world.store().walk(push, ANDROID, 6).await.unwrap().unwrap();
+    world.store().expand(walk, world.now()).await.unwrap();
+    let page = world.take_one().await;
+    world.ears.legs();
+
+    let later = world.now().plus(HOUR);
+    let mut number = 0;
+    let report = settle(&page, |_| {
+        number += 1;
+        if number <= 2 { Fate::Again(later) } else { Fate::Sent }
+    });
+    world.report(report).await;
+    assert_eq!(world.ears.legs(), 1);
+    assert_eq!(world.store().outstanding().await.unwrap(), [(app(), ANDROID, 2)]);
+    let legs = world.store().open_legs(world.now(), 10).await.unwrap();
+    assert_eq!(legs.iter().find(|l| l.route == ANDROID).unwrap().outstanding, 2);
+}
+
+#[tokio::test]
+async fn what_is_outstanding_counts_closed_legs_too() {
+    let world = World::new();
+    world.accept("p", tokens(1_200)).await;
+    let raw = Route::raw(bugle_model::Provider::Fcm);
+    assert_eq!(world.store().outstanding().await.unwrap(), [(app(), raw, 1_200)]);
+    world.drive(|_| Fate::Sent).await;
+    assert!(world.store().outstanding().await.unwrap().is_empty());
+}

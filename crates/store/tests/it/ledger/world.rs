@@ -1,0 +1,350 @@
+//! A store with a clock that stands still, a listener, and a worker who sends to nobody.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bugle_model::{
+    Accepted, AppId, Channel, Clock, Counts, Dead, DeviceId, DeviceSelector, LeftOver, Lane, NewPush, Next, PageId,
+    PageRef, Platform, Progress, Provider, PushStatus, PushUid, Recipient, Registration, Report, Route, Taken, Target,
+    TargetKind, Timestamp, Token, Verdict,
+};
+use bugle_store::{Config, Expansion, Handover, Store, sqlite};
+use bugle_testkit::TestClock;
+use tempfile::TempDir;
+
+pub(crate) const HOUR: Duration = Duration::from_hours(1);
+pub(crate) const ANDROID: Route = Route {
+    provider: Some(Provider::Fcm),
+    platform: Some(Platform::Android),
+};
+pub(crate) const IOS: Route = Route {
+    provider: Some(Provider::Fcm),
+    platform: Some(Platform::Ios),
+};
+pub(crate) const APNS: Route = Route {
+    provider: Some(Provider::Apns),
+    platform: Some(Platform::Ios),
+};
+
+/// What was handed over.
+#[derive(Default)]
+pub(crate) struct Ears {
+    pages: Mutex<Vec<PageRef>>,
+    legs: AtomicU64,
+}
+
+impl Ears {
+    /// What was handed over since the last time.
+    pub(crate) fn pages(&self) -> Vec<PageRef> {
+        std::mem::take(&mut self.pages.lock().unwrap())
+    }
+
+    /// How often legs were waked since the last time.
+    pub(crate) fn legs(&self) -> u64 {
+        self.legs.swap(0, Ordering::SeqCst)
+    }
+}
+
+impl Handover for Ears {
+    fn pages(&self, pages: Vec<PageRef>) {
+        self.pages.lock().unwrap().extend(pages);
+    }
+
+    fn legs(&self) {
+        self.legs.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) clock: Arc<TestClock>,
+    pub(crate) ears: Arc<Ears>,
+    pub(crate) dir: TempDir,
+    store: Option<Arc<sqlite::Store>>,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let mut world = Self {
+            clock: Arc::new(TestClock::new()),
+            ears: Arc::default(),
+            dir: tempfile::tempdir().unwrap(),
+            store: None,
+        };
+        world.open();
+        world
+    }
+
+    fn open(&mut self) {
+        // Nobody pulls the plug in these tests.
+        let config = Config {
+            synchronous: bugle_store::Synchronous::Normal,
+            ..Config::default()
+        };
+        let store = sqlite::open(&config, self.dir.path(), self.clock.clone(), self.ears.clone());
+        self.store = Some(store.unwrap());
+    }
+
+    /// Drops the store and opens it again: leases are gone, whatever was answered is there.
+    pub(crate) fn crash(&mut self) {
+        drop(self.store.take());
+        self.open();
+    }
+
+    pub(crate) fn store(&self) -> &dyn Store {
+        self.store.as_ref().expect("the store is open").as_ref()
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// A device of this id and route, whose token is `token-ID`, subscribed to these channels.
+    pub(crate) async fn device(&self, id: &str, route: Route, channels: &[&str]) {
+        self.device_with(id, route, &format!("token-{id}"), channels).await;
+    }
+
+    pub(crate) async fn device_with(&self, id: &str, route: Route, token: &str, channels: &[&str]) {
+        let platform = route.platform.unwrap();
+        let registration = Registration {
+            id: Some(DeviceId::parse(id).unwrap()),
+            provider: route.provider.unwrap(),
+            platform,
+            platform_word: platform.as_str(),
+            token: Token::parse(token).unwrap(),
+            user: String::new(),
+            meta: BTreeMap::new(),
+            timezone: None,
+            locale: None,
+            channels: Some(channels.iter().map(|c| Channel::parse(*c).unwrap()).collect()),
+            topics: None,
+        };
+        self.store().register(&app(), registration, self.now()).await.unwrap();
+    }
+
+    /// `count` Android devices `PREFIX0001`, … in these channels.
+    pub(crate) async fn devices(&self, prefix: &str, count: usize, channels: &[&str]) {
+        for number in 1..=count {
+            self.device(&format!("{prefix}{number:04}"), ANDROID, channels).await;
+        }
+    }
+
+    pub(crate) async fn remove(&self, id: &str) {
+        let which = DeviceSelector {
+            ids: vec![id.to_owned()],
+            ..DeviceSelector::default()
+        };
+        self.store().remove(&app(), &which).await.unwrap();
+    }
+
+    pub(crate) async fn unsubscribe(&self, id: &str, channel: &str) {
+        let channel = [Channel::parse(channel).unwrap()];
+        let id = DeviceId::parse(id).unwrap();
+        assert!(self.store().unsubscribe(&app(), &id, &channel).await.unwrap());
+    }
+
+    /// A push that is due now and lives for a day, with payloads for FCM only.
+    pub(crate) fn push(&self, uid: &str, recipient: Recipient) -> NewPush {
+        NewPush {
+            app: app(),
+            uid: self::uid(uid),
+            hash: [7; 32],
+            recipient,
+            body: br#"{"fcm":{"notification":{"title":"Hello"}}}"#.to_vec(),
+            providers: vec![Provider::Fcm],
+            lane: Lane::Bulk,
+            created_at: self.now(),
+            due: self.now(),
+            expires_at: self.now().plus(24 * HOUR),
+        }
+    }
+
+    pub(crate) async fn accept(&self, uid: &str, recipient: Recipient) {
+        let push = self.push(uid, recipient);
+        assert_eq!(self.store().accept(push).await.unwrap(), Accepted::New);
+    }
+
+    /// Walks all open legs to their ends.
+    pub(crate) async fn expand_all(&self) {
+        loop {
+            let legs = self.store().open_legs(self.now(), 1_000).await.unwrap();
+            if legs.is_empty() {
+                return;
+            }
+            for leg in legs {
+                let walk = self.store().walk(leg.push, leg.route, 10_000).await.unwrap();
+                let expansion = self.store().expand(walk.unwrap(), self.now()).await.unwrap();
+                assert_eq!(expansion, Expansion::Done);
+            }
+        }
+    }
+
+    pub(crate) async fn due(&self) -> Vec<PageId> {
+        let mut pages = Vec::new();
+        for lane in [Lane::Urgent, Lane::Bulk] {
+            let due = self.store().due_pages(lane, self.now(), 10_000).await.unwrap();
+            pages.extend(due.into_iter().map(|page| page.id));
+        }
+        pages
+    }
+
+    /// Takes everything that is due, for an hour.
+    pub(crate) async fn take_due(&self) -> Vec<Taken> {
+        let due = self.due().await;
+        self.store().take(&due, HOUR).await.unwrap()
+    }
+
+    /// Takes the one page that is due.
+    pub(crate) async fn take_one(&self) -> Taken {
+        let mut taken = self.take_due().await;
+        assert_eq!(taken.len(), 1);
+        taken.remove(0)
+    }
+
+    pub(crate) async fn report(&self, report: Report) -> Verdict {
+        self.store().report(vec![report], self.now()).await.unwrap()[0]
+    }
+
+    /// Takes all that is due and settles it with these fates, until nothing is due any more.
+    pub(crate) async fn drive(&self, mut fate: impl FnMut(&Target) -> Fate) {
+        loop {
+            let taken = self.take_due().await;
+            if taken.is_empty() {
+                return;
+            }
+            let reports = taken.iter().map(|page| settle(page, &mut fate)).collect();
+            for verdict in self.store().report(reports, self.now()).await.unwrap() {
+                assert!(matches!(verdict, Verdict::Written(_)));
+            }
+        }
+    }
+
+    pub(crate) async fn status(&self, uid: &str) -> PushStatus {
+        let status = self.store().status(&app(), &self::uid(uid)).await.unwrap();
+        let status = status.expect("the push is known");
+        for leg in &status.legs {
+            assert!(leg.targeted >= leg.counts.total(), "{leg:?}");
+        }
+        status
+    }
+
+    /// What a query of one number says about the database's file: for what the trait does not show.
+    pub(crate) fn count(&self, sql: &str) -> i64 {
+        let conn = rusqlite::Connection::open(self.dir.path().join("bugle.db")).unwrap();
+        conn.query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+}
+
+/// What a worker lets become of a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Sent,
+    Failed,
+    Dead,
+    Again(Timestamp),
+}
+
+pub(crate) fn app() -> AppId {
+    AppId::default_app()
+}
+
+pub(crate) fn uid(uid: &str) -> PushUid {
+    PushUid::parse(uid).unwrap()
+}
+
+pub(crate) fn channels(names: &[&str]) -> Recipient {
+    Recipient::Channels(names.iter().map(|c| Channel::parse(*c).unwrap()).collect())
+}
+
+pub(crate) fn ids(ids: &[&str]) -> Recipient {
+    Recipient::Devices(ids.iter().map(|id| DeviceId::parse(*id).unwrap()).collect())
+}
+
+pub(crate) fn tokens(count: usize) -> Recipient {
+    let tokens = (1..=count).map(|n| Token::parse(&format!("raw-{n}")).unwrap());
+    Recipient::Tokens(Provider::Fcm, tokens.collect())
+}
+
+/// A report in the middle of the work, with nothing in it.
+pub(crate) fn report_on(taken: &Taken, next: Next) -> Report {
+    Report {
+        id: taken.id,
+        epoch: taken.epoch,
+        progress: taken.progress.clone(),
+        answered: 0,
+        payload: 0,
+        dead: Vec::new(),
+        next,
+    }
+}
+
+/// Sends everything that was taken, and settles the page.
+pub(crate) fn settle(taken: &Taken, mut fate: impl FnMut(&Target) -> Fate) -> Report {
+    let mut report = report_on(taken, Next::Settle);
+    for target in &taken.targets {
+        enter(&mut report, target, fate(target));
+    }
+    report.progress.open.clear();
+    report
+}
+
+/// Enters one target. Those that only count are skipped whatever their fate.
+pub(crate) fn enter(report: &mut Report, target: &Target, fate: Fate) {
+    let progress: &mut Progress = &mut report.progress;
+    progress.position = progress.position.max(target.position);
+    progress.open.retain(|position| *position != target.position);
+    let counts = progress.counts_mut(target.route);
+    match (&target.kind, fate) {
+        (TargetKind::Skip(_), _) => counts.skipped += 1,
+        (_, Fate::Sent) => {
+            counts.sent += 1;
+            report.answered += 1;
+        }
+        (_, Fate::Failed) => counts.failed += 1,
+        (TargetKind::Token(token), Fate::Dead) => {
+            counts.invalid += 1;
+            report.answered += 1;
+            report.dead.push(Dead {
+                route: target.route,
+                token: token.clone(),
+                reason: "UNREGISTERED",
+                registered_before: None,
+            });
+        }
+        (_, Fate::Dead) => counts.invalid += 1,
+        (_, Fate::Again(due)) => progress.left_over.push(LeftOver {
+            position: target.position,
+            route: target.route,
+            due,
+            attempts: target.attempts + 1,
+            first_try: if target.first_try == 0 { 1 } else { target.first_try },
+            suspect: false,
+        }),
+    }
+}
+
+/// The push's own account: the sum over its legs, and how many it is.
+pub(crate) fn total(status: &PushStatus) -> (u64, Counts) {
+    let mut counts = Counts::default();
+    for leg in &status.legs {
+        counts += leg.counts;
+    }
+    (status.legs.iter().map(|leg| leg.targeted).sum(), counts)
+}
+
+pub(crate) fn sent(status: &PushStatus) -> u64 {
+    total(status).1.sent
+}
+
+/// The tokens that a page would be sent to.
+pub(crate) fn token_texts(taken: &Taken) -> Vec<&str> {
+    let token = |target| match target {
+        &Target {
+            kind: TargetKind::Token(ref token),
+            ..
+        } => Some(token.as_str()),
+        _ => None,
+    };
+    taken.targets.iter().filter_map(token).collect()
+}
