@@ -1,5 +1,7 @@
 //! `[fcm]`
 
+use std::fmt::Display;
+
 use bugle_model::Period;
 use http::Uri;
 use serde::{Deserialize, Serialize};
@@ -37,13 +39,13 @@ impl Default for Config {
             endpoint: "https://fcm.googleapis.com".into(),
             connections: 4,
             streams: 500,
-            request_timeout: Period::millis(10_000),
-            connect_timeout: Period::millis(5_000),
+            request_timeout: Period::secs(10),
+            connect_timeout: Period::secs(5),
             // Together less than a request may take: the requests of a dead connection then end as lost with it, which is one
             // piece of evidence, and not as that many time-outs.
-            ping_after: Period::millis(4_000),
-            idle_ping_after: Period::millis(60_000),
-            ping_timeout: Period::millis(4_000),
+            ping_after: Period::secs(4),
+            idle_ping_after: Period::secs(60),
+            ping_timeout: Period::secs(4),
         }
     }
 }
@@ -58,20 +60,14 @@ impl Config {
     /// Checks every value that can be checked without opening a file.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.endpoint_uri()?;
-        within("fcm.connections", self.connections as u64, 1, 1_000)?;
-        within("fcm.streams", self.streams as u64, 1, 100_000)?;
-        let (least, most) = (Period::millis(1), Period::secs(600));
-        let periods = [
-            ("fcm.request_timeout", self.request_timeout, most),
-            ("fcm.connect_timeout", self.connect_timeout, most),
-            ("fcm.ping_after", self.ping_after, Period::secs(86_400)),
-            ("fcm.idle_ping_after", self.idle_ping_after, Period::secs(86_400)),
-            ("fcm.ping_timeout", self.ping_timeout, most),
-        ];
-        for (key, period, most) in periods {
-            period.within("", least, most).map_err(|problem| ConfigError::new(key, problem.trim_start_matches(": ").to_owned()))?;
-        }
-        Ok(())
+        within("fcm.connections", self.connections, 1, 1_000)?;
+        within("fcm.streams", self.streams, 1, 100_000)?;
+        let (least, most, day) = (Period::millis(1), Period::secs(600), Period::secs(86_400));
+        within("fcm.request_timeout", self.request_timeout, least, most)?;
+        within("fcm.connect_timeout", self.connect_timeout, least, most)?;
+        within("fcm.ping_after", self.ping_after, least, day)?;
+        within("fcm.idle_ping_after", self.idle_ping_after, least, day)?;
+        within("fcm.ping_timeout", self.ping_timeout, least, most)
     }
 
     pub(crate) fn endpoint_uri(&self) -> Result<Uri, ConfigError> {
@@ -90,8 +86,8 @@ impl Config {
     }
 }
 
-fn within(key: &'static str, value: u64, least: u64, most: u64) -> Result<(), ConfigError> {
-    if (least..=most).contains(&value) {
+fn within<T: PartialOrd + Display + Copy>(key: &'static str, value: T, least: T, most: T) -> Result<(), ConfigError> {
+    if (&least..=&most).contains(&&value) {
         return Ok(());
     }
     Err(ConfigError::new(

@@ -56,7 +56,7 @@ impl Fcm {
         let trust = Trust::open(tls)?;
         let origin = Origin::new("fcm", &endpoint, &trust.offering(&[b"h2"]))
             .map_err(|problem| ConfigError::new("fcm.endpoint", problem))?;
-        let patience = config.request_timeout.get();
+        let patience = config.connect_timeout.get() + config.request_timeout.get();
         let tokens = trust.offering(&[b"h2", b"http/1.1"]);
         Ok(Arc::new(Self {
             config: config.clone(),

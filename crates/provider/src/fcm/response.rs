@@ -149,19 +149,27 @@ impl Error {
             && violations.all(|v| text(v, "field") == "message.token" && says_invalid_token(text(v, "description")))
     }
 
-    /// Was it the quota of one device or one topic? Google does not document the subject's form, so that any mention counts, unless
-    /// the project is mentioned too. In doubt it is the project's: waiting too much harms less than pressing on.
+    /// Was it the quota of one device or one topic, and not the project's?
     fn is_quota_of_one(&self) -> bool {
         let mut violations = self.violations(QUOTA_FAILURE, "violations").peekable();
-        violations.peek().is_some()
-            && violations.all(|violation| {
-                let words = ["subject", "description", "quotaMetric", "quotaId"]
-                    .map(|key| text(violation, key))
-                    .join(" ");
-                let words = words.to_ascii_lowercase();
-                (words.contains("device") || words.contains("topic")) && !words.contains("project")
-            })
+        violations.peek().is_some() && violations.all(is_of_one)
     }
+}
+
+/// Google does not document how FCM names the subject of a quota; its other services write `project:NAME`. So the subject's kind decides
+/// if it is one we know, else the words around it, and in doubt it is the project: waiting too much harms less than pressing on.
+fn is_of_one(violation: &Value) -> bool {
+    let one = |words: &str| words.contains("device") || words.contains("topic");
+    let kind = text(violation, "subject").split([':', '/']).next().unwrap_or_default();
+    let kind = kind.to_ascii_lowercase();
+    if one(&kind) || kind.contains("project") {
+        return one(&kind);
+    }
+    let words = ["description", "quotaMetric", "quotaId"]
+        .map(|key| text(violation, key))
+        .join(" ");
+    let words = words.to_ascii_lowercase();
+    one(&words) && !words.contains("project")
 }
 
 /// `The registration token is not a valid FCM registration token`, `Invalid registration token`.

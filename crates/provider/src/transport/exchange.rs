@@ -7,7 +7,7 @@ use http::{HeaderMap, Request, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
 use super::connection::Connection;
-use super::pool::Permit;
+use super::permit::Permit;
 
 /// No answer that matters is longer; the rest is not read.
 const MAX_BODY: usize = 64 * 1024;

@@ -17,6 +17,7 @@ mod backoff;
 mod connect;
 mod connection;
 mod exchange;
+mod permit;
 mod pool;
 mod retry_after;
 mod tls;
@@ -25,7 +26,8 @@ mod write;
 pub(crate) use backoff::Backoff;
 pub(crate) use connect::{Origin, dial};
 pub(crate) use exchange::{Answer, Failure};
-pub(crate) use pool::{Permit, Pool};
+pub(crate) use permit::Permit;
+pub(crate) use pool::Pool;
 pub(crate) use retry_after::parse as parse_retry_after;
 pub(crate) use tls::Trust;
 

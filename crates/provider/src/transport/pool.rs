@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::connect::Origin;
 use super::connection::{self, Connection, Driver, End};
 use super::exchange::Failure;
+use super::permit::Permit;
 use super::{Backoff, Tuning};
 use crate::metrics::{CONNECTIONS_ENDED_TOTAL, CONNECTIONS_OPEN, CONNECTS_TOTAL};
 
@@ -117,8 +118,23 @@ impl Pool {
         }
     }
 
+    /// A permit is back.
+    pub(super) fn returned(&self) {
+        self.state.borrow_mut().in_use -= 1;
+        self.pump();
+    }
+
+    /// The peer has answered: it is not in trouble.
+    pub(super) fn note_answer(&self) {
+        let mut state = self.state.borrow_mut();
+        if state.failures > 0 {
+            state.failures = 0;
+            state.retry_at = None;
+        }
+    }
+
     /// Gives permits to those who wait and opens connections that are needed.
-    fn pump(&self) {
+    pub(super) fn pump(&self) {
         loop {
             let (permit, waiter) = {
                 let mut state = self.state.borrow_mut();
@@ -227,7 +243,7 @@ impl Pool {
     }
 
     /// A connection's limit has moved, or it takes no new streams.
-    fn changed(&self) {
+    pub(super) fn changed(&self) {
         {
             let mut state = self.state.borrow_mut();
             state.open.retain(|c| c.is_open());
@@ -281,10 +297,7 @@ impl State {
         let connection = Rc::clone(roomy.min_by_key(|c| c.in_use.get())?);
         connection.in_use.set(connection.in_use.get() + 1);
         self.in_use += 1;
-        Some(Permit {
-            connection,
-            pool: pool.me.clone(),
-        })
+        Some(Permit::new(connection, pool.me.clone()))
     }
 
     /// How many connections are to be opened now.
@@ -325,63 +338,5 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         ::metrics::gauge!(CONNECTIONS_OPEN, "provider" => self.0).decrement(1.0);
-    }
-}
-
-/// The right to open one stream at once. Given back when dropped.
-pub(crate) struct Permit {
-    connection: Rc<Connection>,
-    pool: Weak<Pool>,
-}
-
-impl Permit {
-    pub(super) fn connection(&self) -> &Connection {
-        &self.connection
-    }
-
-    /// Is another request possible over it?
-    pub(crate) fn is_usable(&self) -> bool {
-        self.connection.is_open()
-    }
-
-    pub(super) fn retire_connection(&self) {
-        self.connection.retire();
-        if let Some(pool) = self.pool.upgrade() {
-            pool.changed();
-        }
-    }
-
-    pub(super) fn note_answer(&self) {
-        self.connection.note_answer();
-        if let Some(pool) = self.pool.upgrade() {
-            let mut state = pool.state.borrow_mut();
-            if state.failures > 0 {
-                state.failures = 0;
-                state.retry_at = None;
-            }
-        }
-    }
-
-    pub(super) fn note_refusal(&self) {
-        let (Some(until), pool) = (self.connection.note_refusal(), self.pool.clone()) else {
-            return;
-        };
-        spawn_local(async move {
-            sleep_until(until).await;
-            if let Some(pool) = pool.upgrade() {
-                pool.pump();
-            }
-        });
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.connection.in_use.set(self.connection.in_use.get() - 1);
-        self.connection.close_if_idle();
-        if let Some(pool) = self.pool.upgrade() {
-            pool.state.borrow_mut().in_use -= 1;
-            pool.pump();
-        }
     }
 }

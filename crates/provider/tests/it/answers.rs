@@ -7,7 +7,7 @@ use std::time::Duration;
 use bugle_model::{Outcome, TargetKind};
 use serde_json::{Value, json};
 
-use crate::support::google::{Google, ok, status};
+use crate::support::google::{Google, Reply, Seen, ok, status};
 use crate::support::{client, config, credentials, run};
 
 fn fcm_error(code: &str) -> String {
@@ -52,27 +52,32 @@ fn a_request_is_what_the_reference_says() {
     });
 }
 
+/// The token says what becomes of it.
+fn scripted(request: &Seen) -> Reply {
+    match request.token() {
+        "dead" => status(404, fcm_error("UNREGISTERED")),
+        "nowhere" => status(404, "<html>"),
+        "bad" => status(400, json!({"error": {"status": "INVALID_ARGUMENT"}}).to_string()),
+        "foreign" => status(403, fcm_error("SENDER_ID_MISMATCH")),
+        "apns-key" => status(401, fcm_error("THIRD_PARTY_AUTH_ERROR")),
+        "quota" => (429, vec![("retry-after", "7".into())], fcm_error("QUOTA_EXCEEDED")),
+        "down" => (503, vec![("retry-after", "3".into())], String::new()),
+        "past" => (
+            503,
+            vec![("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT".into())],
+            String::new(),
+        ),
+        "huge" => status(404, "x".repeat(1_000_000)),
+        _ => ok(),
+    }
+}
+
 #[test]
 fn every_kind_of_answer_reaches_the_sender() {
     run(async {
         let google = Google::start().await;
         let file = credentials(&google.token_uri(), "a");
-        google.on_send(|request| match request.token() {
-            "dead" => status(404, fcm_error("UNREGISTERED")),
-            "nowhere" => status(404, "<html>"),
-            "bad" => status(400, json!({"error": {"status": "INVALID_ARGUMENT"}}).to_string()),
-            "foreign" => status(403, fcm_error("SENDER_ID_MISMATCH")),
-            "apns-key" => status(401, fcm_error("THIRD_PARTY_AUTH_ERROR")),
-            "quota" => (429, vec![("retry-after", "7".into())], fcm_error("QUOTA_EXCEEDED")),
-            "down" => (503, vec![("retry-after", "3".into())], String::new()),
-            "past" => (
-                503,
-                vec![("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT".into())],
-                String::new(),
-            ),
-            "huge" => status(404, "x".repeat(1_000_000)),
-            _ => ok(),
-        });
+        google.on_send(scripted);
         let fcm = client(&config(&google.url(), &file));
         let credential = |reason| Outcome::Credential {
             reason,

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bugle_model::Outcome;
+use bugle_model::{Outcome, Period};
 use bugle_provider::Provider;
 use tempfile::NamedTempFile;
 use tokio::net::TcpListener;
@@ -120,7 +120,8 @@ fn a_dead_connection_is_found_out_before_its_requests_time_out() {
         let (peer, file) = start(None).await;
         peer.script(|_| Act::Hold);
         let mut config = config(&peer.url(), &file);
-        (config.ping_after, config.ping_timeout, config.request_timeout) = (Period::millis(100), Period::millis(200), Period::millis(30_000));
+        (config.ping_after, config.ping_timeout, config.request_timeout) =
+            (Period::millis(100), Period::millis(200), Period::millis(30_000));
         let fcm = client(&config);
         let held = spawn_local({
             let fcm = fcm.clone();

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use bugle_model::Period;
-use bugle_model::Outcome;
+use bugle_model::{Outcome, Period};
 use tempfile::NamedTempFile;
 use tokio::task::spawn_local;
 
@@ -186,6 +185,20 @@ fn late_answers_to_many_reset_streams_do_no_harm() {
 }
 
 #[test]
+fn hundreds_of_small_answers_at_once_are_no_attack() {
+    run(async {
+        let (peer, file) = start(None).await;
+        peer.script(|_| Act::Hold);
+        let fcm = client(&config(&peer.url(), &file));
+        let sending = spawn(&fcm, 500);
+        until("all are open", || peer.open.get() == 500).await;
+        peer.release();
+        assert!(sending.await.unwrap().iter().all(is_accepted));
+        assert_eq!(peer.connections.get(), 1);
+    });
+}
+
+#[test]
 fn a_dropped_request_is_reset_and_its_stream_is_free_again() {
     run(async {
         let (peer, file) = start(Some(1)).await;
@@ -204,8 +217,8 @@ fn a_dropped_request_is_reset_and_its_stream_is_free_again() {
 #[test]
 fn slots_come_in_order_and_a_dropped_one_goes_to_the_next() {
     run(async {
-        let (_peer, file) = start(Some(1)).await;
-        let fcm = client(&config(&_peer.url(), &file));
+        let (peer, file) = start(Some(1)).await;
+        let fcm = client(&config(&peer.url(), &file));
         let first = fcm.slot().await.unwrap();
         let mut second = Box::pin(fcm.slot());
         let mut third = Box::pin(fcm.slot());
@@ -217,8 +230,12 @@ fn slots_come_in_order_and_a_dropped_one_goes_to_the_next() {
         drop(first);
         assert!(waits(&mut fourth).await, "it is the third's turn");
         let slot = third.await.unwrap();
+        let mut fifth = Box::pin(fcm.slot());
+        assert!(waits(&mut fifth).await);
         assert!(waits(&mut fourth).await);
         assert!(is_accepted(&fcm.over(slot, "x").await));
-        drop(fourth.await.unwrap());
+        // The fourth was given the stream and has not looked: it goes to the fifth.
+        drop(fourth);
+        drop(fifth.await.unwrap());
     });
 }

@@ -6,8 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bugle_model::Period;
-use bugle_model::{Outcome, SystemClock};
+use bugle_model::{Outcome, Period, SystemClock};
 use bugle_provider::fcm::{Config, Fcm};
 use bugle_provider::{Provider, TlsConfig};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
@@ -105,7 +104,7 @@ fn an_asker_who_gives_up_does_not_stop_the_exchange() {
 fn a_thread_that_dies_with_the_exchange_leaves_it_to_another() {
     run(async {
         let google = Google::start().await;
-        google.token_delay.set(Duration::from_secs(3_600));
+        google.token_delay.set(Duration::from_hours(1));
         let file = credentials(&google.token_uri(), "a");
         let mut config = config(&google.url(), &file);
         config.request_timeout = Period::millis(20_000);
@@ -213,7 +212,7 @@ fn a_refused_exchange_is_told_at_once_and_not_repeated_at_once() {
         google.issue_tokens(3_600);
         let until_it_works = async {
             while !is_accepted(&fcm.send("x").await) {
-                tokio::time::sleep(Duration::from_millis(50)).await
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
         tokio::time::timeout(Duration::from_secs(5), until_it_works)
@@ -238,7 +237,7 @@ fn a_corrected_credentials_file_works_without_a_restart() {
         write_credentials(&mut file, &audience, "corrected");
         let until_it_works = async {
             while !is_accepted(&fcm.send("x").await) {
-                tokio::time::sleep(Duration::from_millis(50)).await
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
         tokio::time::timeout(Duration::from_secs(5), until_it_works)

@@ -193,6 +193,9 @@ fn a_quota_is_the_projects_unless_it_says_otherwise() {
     assert!(!whole(&quota(
         r#"[{"subject":"topic:news","description":"Topic message rate exceeded"}]"#
     )));
+    assert!(!whole(&quota(r#"[{"subject":"device:my-project-token"}]"#)));
+    assert!(!whole(&quota(r#"[{"description":"Device message rate exceeded"}]"#)));
+    assert!(whole(&quota(r#"[{"quotaId":"PerDevicePerProject"}]"#)));
     assert!(whole(&quota(r#"[{"subject":"device"},{"subject":"project"}]"#)));
 }
 

@@ -174,6 +174,7 @@ struct Connection {
 
 impl Connection {
     fn new(peer: Rc<Peer>, tcp: TcpStream) -> Self {
+        tcp.set_nodelay(true).unwrap();
         let (read, write) = tcp.into_split();
         let (order, orders) = mpsc::unbounded_channel();
         peer.orders.borrow_mut().push(order);

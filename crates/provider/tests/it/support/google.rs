@@ -94,6 +94,7 @@ impl Google {
         spawn_local(async move {
             loop {
                 let (tcp, _) = listener.accept().await.unwrap();
+                tcp.set_nodelay(true).unwrap();
                 let (server, tls) = (Rc::clone(&server), tls.clone());
                 spawn_local(async move {
                     match tls {

@@ -8,8 +8,7 @@ use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bugle_model::Period;
-use bugle_model::{Outcome, SystemClock, TargetKind, Token};
+use bugle_model::{Outcome, Period, SystemClock, TargetKind, Token};
 use bugle_provider::fcm::{Config, Fcm};
 use bugle_provider::{Client, Prepared, Provider, Slot, TlsConfig};
 use rcgen::{KeyPair, PKCS_RSA_SHA256};
@@ -123,7 +122,7 @@ pub(crate) fn run(test: impl Future<Output = ()>) {
         .build()
         .unwrap();
     runtime.block_on(LocalSet::new().run_until(async {
-        tokio::time::timeout(Duration::from_secs(60), test)
+        tokio::time::timeout(Duration::from_mins(1), test)
             .await
             .expect("the test hangs");
     }));

@@ -1,1 +1,515 @@
+//! Random work, crashes and expiries over a small world. After every step each account must be what the test itself has counted,
+//! target by target; in the end every push has ended and reached everybody who was meant.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bugle_model::{
+    Counts, Flow, HoldReason, Lane, Next, Progress, PushKey, PushState, Recipient, Report, Route, Skip, Taken, Target,
+    TargetKind, Verdict,
+};
+use bugle_store::Expansion;
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use super::world::{ANDROID, APNS, Fate, HOUR, IOS, World, app, channels, enter, ids, report_on, tokens, total, uid};
+
+const CHANNELS: [&str; 3] = ["a", "b", "c"];
+const ROUTES: [Route; 3] = [ANDROID, IOS, APNS];
+const DEVICES: usize = 12;
+/// Nobody has these ids.
+const STRANGERS: usize = 95;
+
+#[derive(Debug, Clone)]
+enum Op {
+    Register(Index, Vec<Index>),
+    Remove(Index),
+    Unsubscribe(Index, Index),
+    Accept(Kind, bool),
+    Expand(Index, u32),
+    Take(Index, bool),
+    /// Ends so many targets of a page in hand, leaves so many open, and reports.
+    Work(Index, Vec<u8>, u8, u8),
+    Abandon(Index),
+    Cancel(Index),
+    Hold(Index, bool),
+    Sweep,
+    Advance(u32),
+    Crash,
+}
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Own(Vec<Index>),
+    Tokens(usize),
+    Split,
+    Walked(Vec<Index>),
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let index = any::<Index>;
+    let kind = prop_oneof![
+        prop::collection::vec(index(), 1..6).prop_map(Kind::Own),
+        prop_oneof![1..4_usize, 101..104_usize].prop_map(Kind::Tokens),
+        Just(Kind::Split),
+        prop::collection::vec(index(), 1..3).prop_map(Kind::Walked),
+    ];
+    let op = prop_oneof![
+        4 => (index(), prop::collection::vec(index(), 0..3)).prop_map(|(d, c)| Op::Register(d, c)),
+        1 => index().prop_map(Op::Remove),
+        1 => (index(), index()).prop_map(|(d, c)| Op::Unsubscribe(d, c)),
+        4 => (kind, any::<bool>()).prop_map(|(kind, long)| Op::Accept(kind, long)),
+        5 => (index(), 1..5_u32).prop_map(|(leg, room)| Op::Expand(leg, room)),
+        6 => (index(), any::<bool>()).prop_map(|(page, long)| Op::Take(page, long)),
+        12 => (index(), prop::collection::vec(0..10_u8, 0..8), 0..4_u8, 0..6_u8)
+            .prop_map(|(page, fates, open, next)| Op::Work(page, fates, open, next)),
+        1 => index().prop_map(Op::Abandon),
+        1 => index().prop_map(Op::Cancel),
+        1 => (index(), any::<bool>()).prop_map(|(route, on)| Op::Hold(route, on)),
+        1 => Just(Op::Sweep),
+        1 => (1..4_000_u32).prop_map(Op::Advance),
+        1 => Just(Op::Crash),
+    ];
+    prop::collection::vec(op, 1..70)
+}
+
+/// Whom a target stands for, whatever page it is on.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Who {
+    Device(i64),
+    Token(String),
+    Unknown(i64, i64),
+}
+
+/// What the test knows of a push.
+#[derive(Default)]
+struct Tally {
+    /// How everybody ended who ended in a worker's hands.
+    ended: BTreeMap<Who, &'static str>,
+    /// Counted as skipped at acceptance.
+    skipped_at_once: u64,
+    key: Option<PushKey>,
+    stopped: bool,
+    /// How many were named; `None` = an audience.
+    named: Option<u64>,
+    /// Devices, by id, that were meant at acceptance and have not changed since: key.
+    steady: BTreeMap<String, i64>,
+}
+
+impl Tally {
+    fn counts(&self) -> Counts {
+        let mut counts = Counts { skipped: self.skipped_at_once, ..Counts::default() };
+        for how in self.ended.values() {
+            match *how {
+                "sent" => counts.sent += 1,
+                "failed" => counts.failed += 1,
+                "invalid" => counts.invalid += 1,
+                "skipped" => counts.skipped += 1,
+                "cancelled" => counts.cancelled += 1,
+                _ => counts.expired += 1,
+            }
+        }
+        counts
+    }
+}
+
+/// A page in a worker's hands.
+struct Held {
+    taken: Taken,
+    /// Those that have not ended.
+    rest: Vec<Target>,
+    /// Those that ended since the last report that was written.
+    news: Vec<(Who, &'static str)>,
+    report: Report,
+}
+
+struct Model {
+    world: World,
+    tallies: BTreeMap<String, Tally>,
+    held: Vec<Held>,
+    /// Progress as it was last written, by push, leg and number.
+    written: BTreeMap<bugle_model::PageId, Progress>,
+}
+
+impl Model {
+    fn new() -> Self {
+        Self {
+            world: World::new(),
+            tallies: BTreeMap::new(),
+            held: Vec::new(),
+            written: BTreeMap::new(),
+        }
+    }
+
+    async fn step(&mut self, op: Op) {
+        match op {
+            Op::Register(device, subscribed) => {
+                let subscribed: BTreeSet<&str> = subscribed.iter().map(|c| *c.get(&CHANNELS)).collect();
+                let subscribed: Vec<&str> = subscribed.into_iter().collect();
+                let device = device.index(DEVICES);
+                let id = format!("d{device}");
+                self.world.device(&id, ROUTES[device % ROUTES.len()], &subscribed).await;
+                self.changed(&id);
+            }
+            Op::Remove(device) => {
+                let id = format!("d{}", device.index(DEVICES));
+                self.world.remove(&id).await;
+                self.changed(&id);
+            }
+            Op::Unsubscribe(device, channel) => {
+                let id = format!("d{}", device.index(DEVICES));
+                self.changed(&id);
+                let id = bugle_model::DeviceId::parse(id).unwrap();
+                let channel = [bugle_model::Channel::parse(*channel.get(&CHANNELS)).unwrap()];
+                self.world.store().unsubscribe(&app(), &id, &channel).await.unwrap();
+            }
+            Op::Accept(kind, long) => self.accept(&kind, long).await,
+            Op::Expand(leg, room) => self.expand(leg, room).await,
+            Op::Take(page, long) => self.take(page, long).await,
+            Op::Work(page, fates, open, next) => self.work(page, &fates, open, next).await,
+            Op::Abandon(page) => {
+                if !self.held.is_empty() {
+                    self.held.remove(page.index(self.held.len()));
+                }
+            }
+            Op::Cancel(push) => self.cancel(push).await,
+            Op::Hold(route, on) => {
+                let reason = on.then_some(HoldReason::Outage);
+                let now = self.world.now();
+                self.world.store().set_hold(&app(), *route.get(&ROUTES), reason, now).await.unwrap();
+            }
+            Op::Sweep => drop(self.world.store().sweep(self.world.now()).await.unwrap()),
+            Op::Advance(seconds) => self.world.clock.advance(Duration::from_secs(u64::from(seconds))),
+            Op::Crash => {
+                // A worker that outlives the store holds epochs that nobody else gets.
+                self.world.crash();
+            }
+        }
+        self.check().await;
+    }
+
+    async fn accept(&mut self, kind: &Kind, long: bool) {
+        let name = format!("push{}", self.tallies.len() + 1);
+        let mut tally = Tally::default();
+        let recipient = match kind {
+            Kind::Own(devices) => {
+                let names: BTreeSet<String> = devices.iter().map(|d| format!("d{}", d.index(DEVICES))).collect();
+                ids(&names.iter().map(String::as_str).collect::<Vec<_>>())
+            }
+            Kind::Tokens(count) => tokens(*count),
+            Kind::Split => {
+                let names: Vec<String> = (0..DEVICES)
+                    .map(|d| format!("d{d}"))
+                    .chain((0..STRANGERS).map(|s| format!("stranger{s}")))
+                    .collect();
+                ids(&names.iter().map(String::as_str).collect::<Vec<_>>())
+            }
+            Kind::Walked(names) => {
+                let names: BTreeSet<&str> = names.iter().map(|c| *c.get(&CHANNELS)).collect();
+                let names: Vec<&str> = names.into_iter().collect();
+                tally.steady = self.world.pairs(&format!(
+                    "SELECT id, key FROM devices WHERE provider = 1
+                        AND key IN (SELECT key FROM subscriptions WHERE channel IN ('{}'))",
+                    names.join("', '")
+                ));
+                channels(&names)
+            }
+        };
+        tally.named = match &recipient {
+            Recipient::Devices(ids) => Some(ids.len() as u64),
+            Recipient::Tokens(_, tokens) => Some(tokens.len() as u64),
+            _ => None,
+        };
+        let mut push = self.world.push(&name, recipient.clone());
+        if !long {
+            push.expires_at = self.world.now().plus(HOUR);
+        }
+        self.world.store().accept(push).await.unwrap();
+        if let Recipient::Devices(ids) = &recipient
+            && ids.len() > 100
+        {
+            let known = "SELECT count(*) FROM devices WHERE provider = 1";
+            tally.skipped_at_once = ids.len() as u64 - u64::try_from(self.world.count(known)).unwrap();
+        }
+        tally.key = Some(PushKey(self.world.count(&format!("SELECT key FROM pushes WHERE uid = '{name}'"))));
+        self.tallies.insert(name, tally);
+    }
+
+    async fn expand(&mut self, leg: Index, room: u32) {
+        let legs = self.world.store().open_legs(self.world.now(), 100).await.unwrap();
+        if legs.is_empty() {
+            return;
+        }
+        let leg = leg.get(&legs);
+        let store = self.world.store();
+        let walk = store.walk(leg.push, leg.route, room).await.unwrap().expect("it was open");
+        let again = walk.clone();
+        let moved = !walk.ranges.is_empty() || walk.closed;
+        assert_eq!(store.expand(walk, self.world.now()).await.unwrap(), Expansion::Done);
+        if moved {
+            assert_eq!(store.expand(again, self.world.now()).await.unwrap(), Expansion::Stale);
+        }
+    }
+
+    async fn take(&mut self, page: Index, long: bool) {
+        let due = self.world.due().await;
+        if due.is_empty() {
+            return;
+        }
+        let page = *page.get(&due);
+        let lease = if long { HOUR } else { Duration::ZERO };
+        let taken = self.world.store().take(&[page], lease).await.unwrap();
+        self.hold(taken.into_iter().next().expect("it was free"));
+    }
+
+    fn hold(&mut self, taken: Taken) {
+        let name = self.name(taken.id.push);
+        let written = self.written.get(&taken.id).cloned().unwrap_or_default();
+        assert_eq!(taken.progress, written);
+        let ended = &self.tallies[&name].ended;
+        for target in &taken.targets {
+            let who = who(&taken, target);
+            assert!(!ended.contains_key(&who), "{who:?} of {name} has ended and comes again");
+        }
+        let mut report = report_on(&taken, Next::Continue);
+        report.progress.open.clear();
+        self.held.push(Held {
+            rest: taken.targets.clone(),
+            news: Vec::new(),
+            report,
+            taken,
+        });
+    }
+
+    /// Ends targets of a page and reports.
+    async fn work(&mut self, page: Index, fates: &[u8], open: u8, next: u8) {
+        if self.held.is_empty() {
+            return;
+        }
+        let at = page.index(self.held.len());
+        let now = self.world.now();
+        let held = &mut self.held[at];
+        let all = next == 0;
+        let flow = held.taken.flow;
+        let count = if all { held.rest.len() } else { fates.len().min(held.rest.len()) };
+        for (number, target) in held.rest.drain(..count).collect::<Vec<_>>().iter().enumerate() {
+            end(held, target, flow, fates.get(number).copied().unwrap_or(9), now);
+        }
+        // What was open when the page was taken, and has not ended, is still open.
+        let progress = &mut held.report.progress;
+        let begun = held.rest.iter().filter(|t| t.position <= progress.position).count();
+        progress.open = held.rest.iter().take(begun.max(usize::from(open))).map(|t| t.position).collect();
+        progress.position = progress.open.last().copied().unwrap_or(0).max(progress.position);
+        held.report.next = match next {
+            0 => Next::Settle,
+            1 => Next::GiveBack(now.plus(Duration::from_secs(u64::from(open)))),
+            _ => Next::Continue,
+        };
+        self.send(at).await;
+    }
+
+    async fn send(&mut self, at: usize) {
+        let held = &mut self.held[at];
+        let report = held.report.clone();
+        let verdict = self.world.store().report(vec![report.clone()], self.world.now()).await.unwrap()[0];
+        let Verdict::Written(flow) = verdict else {
+            self.held.remove(at);
+            return;
+        };
+        held.taken.flow = flow;
+        held.report.dead.clear();
+        (held.report.answered, held.report.payload) = (0, 0);
+        let news = std::mem::take(&mut held.news);
+        let name = self.name(report.id.push);
+        let tally = self.tallies.get_mut(&name).unwrap();
+        let mut dead = BTreeSet::new();
+        for (who, how) in news {
+            if let (Who::Device(key), "invalid") = (&who, how) {
+                dead.insert(*key);
+            }
+            assert!(tally.ended.insert(who.clone(), how).is_none(), "{who:?} is counted twice");
+        }
+        for tally in self.tallies.values_mut() {
+            tally.steady.retain(|_, key| !dead.contains(key) || tally.ended.contains_key(&Who::Device(*key)));
+        }
+        match report.next {
+            Next::Continue => drop(self.written.insert(report.id, report.progress)),
+            Next::GiveBack(_) => {
+                self.written.insert(report.id, report.progress);
+                self.held.remove(at);
+            }
+            Next::Settle => {
+                self.written.remove(&report.id);
+                self.held.remove(at);
+            }
+        }
+    }
+
+    async fn cancel(&mut self, push: Index) {
+        if self.tallies.is_empty() {
+            return;
+        }
+        let name = format!("push{}", push.index(self.tallies.len()) + 1);
+        self.tallies.get_mut(&name).unwrap().stopped = true;
+        assert!(self.world.store().cancel(&app(), &uid(&name), self.world.now()).await.unwrap());
+    }
+
+    /// Whether this device is still meant by pushes that run is for them to find out.
+    fn changed(&mut self, id: &str) {
+        for tally in self.tallies.values_mut() {
+            tally.steady.remove(id);
+        }
+    }
+
+    fn name(&self, key: PushKey) -> String {
+        let found = self.tallies.iter().find(|(_, tally)| tally.key == Some(key));
+        found.expect("a known push").0.clone()
+    }
+
+    /// The promise: every account is what the test has counted, and adds up.
+    async fn check(&self) {
+        for (name, tally) in &self.tallies {
+            let status = self.world.status(name).await;
+            let (targeted, counts) = total(&status);
+            let expected = tally.counts();
+            let waiting: u64 = status.legs.iter().map(bugle_model::LegStatus::waiting).sum();
+            assert_eq!(targeted, counts.total() + waiting, "{name}");
+            assert_eq!(
+                (counts.sent, counts.failed, counts.invalid, counts.skipped),
+                (expected.sent, expected.failed, expected.invalid, expected.skipped),
+                "{name}"
+            );
+            // The rest the ledger ends by itself.
+            assert!(counts.cancelled >= expected.cancelled && counts.expired >= expected.expired, "{name}");
+            assert!(status.ended_at.is_none() || waiting == 0, "{name}: {status:?}");
+            if let Some(named) = tally.named {
+                assert_eq!(targeted, named, "{name}");
+            }
+        }
+        let wrong = self.world.count(
+            "SELECT count(*) FROM legs l WHERE outstanding <>
+                (SELECT coalesce(sum(expected), 0) FROM pages p WHERE p.push = l.push AND p.route = l.route)",
+        );
+        assert_eq!(wrong, 0, "outstanding is what the pages expected");
+        assert_eq!(self.world.count("SELECT count(*) FROM legs WHERE ended_at IS NOT NULL AND outstanding <> 0"), 0);
+    }
+
+    /// Everybody stops, then one worker does all there is to do.
+    async fn finish(&mut self) {
+        self.held.clear();
+        self.world.crash();
+        for route in ROUTES {
+            self.world.store().set_hold(&app(), route, None, self.world.now()).await.unwrap();
+        }
+        for _ in 0..50 {
+            self.world.expand_all().await;
+            self.world.clock.advance(Duration::from_secs(60));
+            let due = self.world.due().await;
+            for taken in self.world.store().take(&due, HOUR).await.unwrap() {
+                self.hold(taken);
+                let at = self.held.len() - 1;
+                let held = &mut self.held[at];
+                let (flow, now) = (held.taken.flow, self.world.now());
+                for target in std::mem::take(&mut held.rest) {
+                    end(held, &target, flow, 9, now);
+                }
+                held.report.next = Next::Settle;
+                self.send(at).await;
+            }
+            while self.world.store().sweep(self.world.now()).await.unwrap().more {}
+            self.check().await;
+            if self.world.count("SELECT count(*) FROM pushes WHERE ended_at IS NULL") == 0 {
+                break;
+            }
+        }
+        for (name, tally) in &self.tallies {
+            let status = self.world.status(name).await;
+            assert!(status.ended_at.is_some(), "{name} never ends: {status:?}");
+            let (targeted, counts) = total(&status);
+            assert_eq!(targeted, counts.total(), "{name}");
+            match status.state {
+                PushState::Done => {
+                    assert!(!tally.stopped || counts.cancelled == 0);
+                    assert_eq!(counts, tally.counts(), "{name}");
+                    for (id, key) in &tally.steady {
+                        assert!(tally.ended.contains_key(&Who::Device(*key)), "{name} did not reach {id}");
+                    }
+                }
+                PushState::Cancelled => assert!(tally.stopped),
+                PushState::Expired => {}
+                other => panic!("{name} ended as {other:?}"),
+            }
+        }
+        assert_eq!(self.world.count("SELECT count(*) FROM pages"), 0);
+        assert_eq!(self.world.count("SELECT count(*) FROM page_targets"), 0);
+        assert!(self.world.store().outstanding().await.unwrap().is_empty());
+    }
+}
+
+fn who(taken: &Taken, target: &Target) -> Who {
+    match (&target.device, &target.kind) {
+        (Some(key), _) => Who::Device(key.0),
+        (None, TargetKind::Token(token)) => Who::Token(token.as_str().to_owned()),
+        // A page number of its own for each leg is enough to tell strangers apart.
+        _ => Who::Unknown(i64::from(taken.id.leg.map_or(255, Route::code)) * 1_000 + taken.id.seq, target.position),
+    }
+}
+
+/// Ends one target as a worker would under this flow.
+fn end(held: &mut Held, target: &Target, flow: Flow, fate: u8, now: bugle_model::Timestamp) {
+    let progress = &mut held.report.progress;
+    progress.position = progress.position.max(target.position);
+    let how = match flow {
+        Flow::Cancelled => {
+            progress.counts_mut(target.route).cancelled += 1;
+            "cancelled"
+        }
+        Flow::Expired => {
+            progress.counts_mut(target.route).expired += 1;
+            "expired"
+        }
+        _ => {
+            let fate = match fate {
+                0 => Fate::Dead,
+                1 => Fate::Failed,
+                2 | 3 => Fate::Again(now.plus(Duration::from_secs(u64::from(fate)))),
+                _ => Fate::Sent,
+            };
+            enter(&mut held.report, target, fate);
+            match (&target.kind, fate) {
+                (TargetKind::Skip(Skip::Unknown | Skip::NoLongerMatches | Skip::NoPayload), _) => "skipped",
+                (_, Fate::Sent) => "sent",
+                (_, Fate::Failed) => "failed",
+                (_, Fate::Dead) => "invalid",
+                (_, Fate::Again(_)) => return,
+            }
+        }
+    };
+    held.news.push((who(&held.taken, target), how));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_account_is_exact_whatever_happens(ops in ops()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut model = Model::new();
+            for op in ops {
+                model.step(op).await;
+            }
+            model.finish().await;
+        });
+    }
+}
+
+#[tokio::test]
+async fn the_lanes_of_the_model_are_both_read() {
+    let world = World::new();
+    let mut push = world.push("p", tokens(1));
+    push.lane = Lane::Urgent;
+    world.store().accept(push).await.unwrap();
+    world.accept("q", tokens(1)).await;
+    assert_eq!(world.due().await.len(), 2);
+}

@@ -77,9 +77,10 @@ impl World {
     }
 
     fn open(&mut self) {
-        // Nobody pulls the plug in these tests.
+        // Nobody pulls the plug in these tests. One reader: what it was asked for before a ping is done when it answers.
         let config = Config {
             synchronous: bugle_store::Synchronous::Normal,
+            readers: 1,
             ..Config::default()
         };
         let store = sqlite::open(&config, self.dir.path(), self.clock.clone(), self.ears.clone());
@@ -227,6 +228,14 @@ impl World {
             assert!(leg.targeted >= leg.counts.total(), "{leg:?}");
         }
         status
+    }
+
+    /// What a query of pairs of a text and a number says.
+    pub(crate) fn pairs(&self, sql: &str) -> BTreeMap<String, i64> {
+        let conn = rusqlite::Connection::open(self.dir.path().join("bugle.db")).unwrap();
+        let mut statement = conn.prepare(sql).unwrap();
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        rows.collect::<Result<_, _>>().unwrap()
     }
 
     /// What a query of one number says about the database's file: for what the trait does not show.
