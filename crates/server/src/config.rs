@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use bugle_model::Period;
 use serde::{Deserialize, Serialize};
 
 /// All sections.
@@ -37,13 +38,36 @@ pub(crate) struct Settings {
 pub(crate) struct Http {
     /// Where the API listens.
     pub(crate) listen: SocketAddr,
+    /// Connections served at once; more wait to be accepted.
+    pub(crate) max_connections: usize,
+    /// A connection that sends no whole request header for so long is closed.
+    pub(crate) idle_timeout: Period,
+    /// A request whose body stands still for so long is given up.
+    pub(crate) body_timeout: Period,
 }
 
 impl Default for Http {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
+            max_connections: 10_000,
+            idle_timeout: Period::secs(60),
+            body_timeout: Period::secs(30),
         }
+    }
+}
+
+impl Http {
+    fn validate(&self) -> Result<(), String> {
+        if !(1..=1_000_000).contains(&self.max_connections) {
+            return Err(format!(
+                "http.max_connections: expected 1 to 1000000, got {}",
+                self.max_connections
+            ));
+        }
+        let (low, high) = (Period::millis(100), Period::secs(3_600));
+        self.idle_timeout.within("http.idle_timeout", low, high)?;
+        self.body_timeout.within("http.body_timeout", low, high)
     }
 }
 
@@ -127,6 +151,7 @@ impl Settings {
     /// Checks all sections, and what concerns several of them.
     pub(crate) fn validate(&self) -> anyhow::Result<()> {
         let checks = [
+            self.http.validate(),
             self.api.validate(),
             self.store.validate(),
             self.fcm.validate().map_err(|problem| problem.to_string()),

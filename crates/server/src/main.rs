@@ -5,6 +5,7 @@ mod commands;
 mod config;
 mod key;
 mod lifecycle;
+mod listen;
 mod telemetry;
 mod wiring;
 

@@ -23,8 +23,8 @@ use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Settings;
-use crate::key;
 use crate::lifecycle::Lifecycle;
+use crate::{key, listen};
 
 /// What a started server tells.
 pub(crate) struct Started {
@@ -176,18 +176,9 @@ fn serve_api(
         requests.clone(),
         Arc::new(move || metrics.render()),
     );
-    let stop = life.stop.clone();
+    let (http, stop) = (settings.http.clone(), life.stop.clone());
     life.spawn("api", async move {
-        let served = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
-        tokio::select! {
-            served = served => {
-                if let Err(error) = served {
-                    tracing::error!(error = &error as &dyn std::error::Error, "the API's listener failed");
-                }
-            }
-            // Connections that keep quiet do not hold up the stop; requests that were read do.
-            () = async { stop.cancelled().await; tokio::time::sleep(std::time::Duration::from_secs(2)).await } => {}
-        }
+        listen::serve(listener, router, &http, stop).await;
         requests.close();
         requests.wait().await;
     });

@@ -186,7 +186,10 @@ fn account(status: &Value) -> String {
         "waiting",
     ];
     let row = |name: &str, of: &Value| {
-        let cells: String = COUNTS.iter().map(|count| format!("{:>10}", of[*count].to_string())).collect();
+        let cells: String = COUNTS
+            .iter()
+            .map(|count| format!("{:>10}", of[*count].to_string()))
+            .collect();
         format!("  {name:<14}{cells}\n")
     };
     let mut table = format!("  {:<14}{}\n", "", COUNTS.map(|count| format!("{count:>10}")).concat());

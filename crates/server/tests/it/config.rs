@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::json;
 
-use crate::world::{Api, bugle};
+use crate::world::{Api, bugle, simulator};
 
 /// Starts `bugle serve` without any configuration but the port; answers the process, the lines of its log up to the address, and the API.
 fn first_start(dir: &std::path::Path) -> (std::process::Child, String, std::net::SocketAddr) {
@@ -84,8 +84,11 @@ fn refused(settings: &[(&str, &str)], args: &[&str]) -> String {
     String::from_utf8(output.stderr).unwrap()
 }
 
-#[test]
-fn wrong_settings_stop_the_start_and_name_the_key() {
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_settings_stop_the_start_and_name_the_key() {
+    let dir = tempfile::tempdir().unwrap();
+    simulator(dir.path(), false, json!({})).await;
+    let credentials = dir.path().join("sim/service-account.json");
     for (name, value, named) in [
         ("BUGLE__SENDER__GRACE", "soon", "sender.grace"),
         ("BUGLE__SENDER__GRASE", "5s", "grase"),
@@ -101,7 +104,8 @@ fn wrong_settings_stop_the_start_and_name_the_key() {
     ] {
         let mut settings = vec![("BUGLE__HTTP__LISTEN", "127.0.0.1:0"), (name, value)];
         if named.starts_with("tls") {
-            settings.push(("BUGLE__FCM__CREDENTIALS_FILE", "Cargo.toml"));
+            // Read only where a provider is on.
+            settings.push(("BUGLE__FCM__CREDENTIALS_FILE", credentials.to_str().unwrap()));
         }
         let said = refused(&settings, &["serve"]);
         assert!(said.contains(named), "{name}={value} gave {said:?}");

@@ -305,13 +305,17 @@ impl Api {
 
     /// Registers a device for each token and subscribes it to [`CHANNEL`].
     pub(crate) async fn register_all(&self, tokens: impl IntoIterator<Item = String>) {
+        self.register_on(&["android", "ios", "web"], tokens).await;
+    }
+
+    /// The same, with these platforms in turn.
+    pub(crate) async fn register_on(&self, platforms: &[&str], tokens: impl IntoIterator<Item = String>) {
         let tokens: Vec<String> = tokens.into_iter().collect();
         for chunk in tokens.chunks(500) {
-            let platforms = ["android", "ios", "web"];
             let commands: Vec<Value> = chunk
                 .iter()
                 .enumerate()
-                .map(|(i, token)| json!({"device_register": {"platform": platforms[i % 3], "token": token, "channels": [CHANNEL]}}))
+                .map(|(i, token)| json!({"device_register": {"platform": platforms[i % platforms.len()], "token": token, "channels": [CHANNEL]}}))
                 .collect();
             let (status, body) = self
                 .raw("/api/batch", json!({ "commands": commands }).to_string())

@@ -19,6 +19,7 @@ const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 
 const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
@@ -58,6 +59,8 @@ pub(crate) struct Peer {
     pub(crate) port: u16,
     /// The stream limit of new connections; `None` says nothing.
     pub(crate) limit: Cell<Option<u32>>,
+    /// Answers even those streams that the client has reset.
+    pub(crate) stubborn: Cell<bool>,
     /// Sends no SETTINGS at all.
     pub(crate) mute: Cell<bool>,
     script: RefCell<Script>,
@@ -85,7 +88,8 @@ impl Peer {
         let peer = Rc::new(Self {
             port: listener.local_addr().unwrap().port(),
             limit: Cell::new(limit),
-            mute: Cell::new(false),
+            stubborn: Cell::default(),
+            mute: Cell::default(),
             script: RefCell::new(Box::new(|_| Act::Accept)),
             orders: RefCell::default(),
             connections: Cell::default(),
@@ -234,6 +238,8 @@ impl Connection {
         match kind {
             HEADERS => self.opened(id),
             DATA => {
+                self.write(WINDOW_UPDATE, 0, 0, &u32::try_from(length).unwrap().to_be_bytes())
+                    .await?;
                 if let Some(stream) = self.streams.get_mut(&id) {
                     stream.body.extend_from_slice(&payload);
                     if flags & END_STREAM != 0 {
@@ -243,6 +249,9 @@ impl Connection {
             }
             RST_STREAM => {
                 add(&self.peer.resets);
+                if self.peer.stubborn.get() && self.streams.get(&id).is_some_and(|stream| stream.held) {
+                    self.accept(id).await?;
+                }
                 self.closed(id);
             }
             SETTINGS if flags & ACK == 0 => self.write(SETTINGS, ACK, 0, &[]).await?,

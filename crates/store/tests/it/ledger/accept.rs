@@ -7,7 +7,9 @@ use bugle_model::{
     Accepted, AppId, Counts, DeviceId, Lane, PageId, Provider, PushState, Recipient, Route, Skip, TargetKind,
 };
 
-use super::world::{ANDROID, APNS, Fate, HOUR, IOS, World, app, channels, ids, sent, settle, token_texts, tokens, total, uid};
+use super::world::{
+    ANDROID, APNS, Fate, HOUR, IOS, World, app, channels, ids, sent, settle, token_texts, tokens, total, uid,
+};
 
 #[tokio::test]
 async fn named_devices_are_one_page_whatever_they_are() {
@@ -36,9 +38,15 @@ async fn named_devices_are_one_page_whatever_they_are() {
     let status = world.status("p").await;
     assert_eq!(status.state, PushState::Done);
     assert_eq!(status.ended_at, Some(world.now()));
-    let by_route: Vec<(Route, u64, u64)> =
-        status.legs.iter().map(|l| (l.route, l.counts.sent, l.counts.skipped)).collect();
-    assert_eq!(by_route, [(Route::UNKNOWN, 0, 1), (ANDROID, 1, 0), (IOS, 1, 0), (APNS, 0, 1)]);
+    let by_route: Vec<(Route, u64, u64)> = status
+        .legs
+        .iter()
+        .map(|l| (l.route, l.counts.sent, l.counts.skipped))
+        .collect();
+    assert_eq!(
+        by_route,
+        [(Route::UNKNOWN, 0, 1), (ANDROID, 1, 0), (IOS, 1, 0), (APNS, 0, 1)]
+    );
 }
 
 #[tokio::test]
@@ -56,9 +64,13 @@ async fn the_account_of_a_push_that_waits_has_its_routes_already() {
 async fn raw_tokens_topics_and_conditions_need_no_registry() {
     let world = World::new();
     world.accept("tokens", tokens(2)).await;
-    world.accept("topic", Recipient::Topic(Provider::Fcm, "news".to_owned())).await;
+    world
+        .accept("topic", Recipient::Topic(Provider::Fcm, "news".to_owned()))
+        .await;
     let condition = "'a' in topics && !('b' in topics)";
-    world.accept("condition", Recipient::Condition(Provider::Fcm, condition.to_owned())).await;
+    world
+        .accept("condition", Recipient::Condition(Provider::Fcm, condition.to_owned()))
+        .await;
 
     let taken = world.take_due().await;
     assert_eq!(taken.len(), 3);
@@ -66,7 +78,11 @@ async fn raw_tokens_topics_and_conditions_need_no_registry() {
     assert_eq!(taken[1].targets[0].kind, TargetKind::Topic("news".into()));
     assert_eq!(taken[2].targets[0].kind, TargetKind::Condition(condition.into()));
     for page in &taken {
-        assert!(page.targets.iter().all(|t| t.route == Route::raw(Provider::Fcm) && t.device.is_none()));
+        assert!(
+            page.targets
+                .iter()
+                .all(|t| t.route == Route::raw(Provider::Fcm) && t.device.is_none())
+        );
         world.report(settle(page, |_| Fate::Sent)).await;
     }
     for (push, expected) in [("tokens", 2), ("topic", 1), ("condition", 1)] {
@@ -90,28 +106,57 @@ async fn more_than_a_hundred_ids_are_split_by_route_and_the_useless_are_counted_
     world.accept("p", ids(&names)).await;
 
     let status = world.status("p").await;
-    assert_eq!(total(&status), (125, Counts { skipped: 105, ..Counts::default() }));
+    assert_eq!(
+        total(&status),
+        (
+            125,
+            Counts {
+                skipped: 105,
+                ..Counts::default()
+            }
+        )
+    );
     let mut pages: Vec<PageId> = world.ears.pages().into_iter().map(|p| p.id).collect();
     pages.sort_unstable();
-    assert_eq!(pages.iter().map(|p| p.leg).collect::<Vec<_>>(), [Some(ANDROID), Some(IOS)]);
+    assert_eq!(
+        pages.iter().map(|p| p.leg).collect::<Vec<_>>(),
+        [Some(ANDROID), Some(IOS)]
+    );
     assert_eq!(world.due().await, pages);
 
     world.drive(|_| Fate::Sent).await;
     let status = world.status("p").await;
     assert_eq!(status.state, PushState::Done);
-    let by_route: Vec<(Route, u64, u64)> =
-        status.legs.iter().map(|l| (l.route, l.counts.sent, l.counts.skipped)).collect();
-    assert_eq!(by_route, [(Route::UNKNOWN, 0, 95), (ANDROID, 10, 0), (IOS, 10, 0), (APNS, 0, 10)]);
+    let by_route: Vec<(Route, u64, u64)> = status
+        .legs
+        .iter()
+        .map(|l| (l.route, l.counts.sent, l.counts.skipped))
+        .collect();
+    assert_eq!(
+        by_route,
+        [(Route::UNKNOWN, 0, 95), (ANDROID, 10, 0), (IOS, 10, 0), (APNS, 0, 10)]
+    );
 }
 
 #[tokio::test]
 async fn a_push_to_unknown_ids_only_ends_at_once() {
     let world = World::new();
-    let names: Vec<DeviceId> = (0..101).map(|n| DeviceId::parse(format!("nobody{n}")).unwrap()).collect();
+    let names: Vec<DeviceId> = (0..101)
+        .map(|n| DeviceId::parse(format!("nobody{n}")).unwrap())
+        .collect();
     world.accept("p", Recipient::Devices(names)).await;
     let status = world.status("p").await;
     assert_eq!(status.state, PushState::Done);
-    assert_eq!(total(&status), (101, Counts { skipped: 101, ..Counts::default() }));
+    assert_eq!(
+        total(&status),
+        (
+            101,
+            Counts {
+                skipped: 101,
+                ..Counts::default()
+            }
+        )
+    );
     assert!(world.due().await.is_empty());
 }
 
@@ -124,7 +169,11 @@ async fn ten_thousand_raw_tokens_are_ten_pages_with_each_token_once() {
     assert_eq!(taken.len(), 10);
     let seen: BTreeSet<&str> = taken.iter().flat_map(|page| token_texts(page)).collect();
     assert_eq!(seen.len(), 10_000);
-    assert!(taken.iter().all(|page| page.targets.len() == 1_000 && page.body.is_none()));
+    assert!(
+        taken
+            .iter()
+            .all(|page| page.targets.len() == 1_000 && page.body.is_none())
+    );
     let body = world.store().body(taken[0].id.push).await.unwrap().unwrap();
     assert_eq!(&body[..], &world.push("p", tokens(1)).body[..]);
     let reports = taken.iter().map(|page| settle(page, |_| Fate::Sent)).collect();
@@ -157,7 +206,11 @@ async fn a_uid_is_one_push() {
 #[tokio::test]
 async fn of_many_requests_with_one_uid_one_is_accepted() {
     let world = World::new();
-    let accepts = (0..8).map(|n| world.store().accept(world.push("p", tokens(if n % 2 == 0 { 1 } else { 101 }))));
+    let accepts = (0..8).map(|n| {
+        world
+            .store()
+            .accept(world.push("p", tokens(if n % 2 == 0 { 1 } else { 101 })))
+    });
     let mut answers = Vec::new();
     for accept in accepts.map(|accept| async { accept.await.unwrap() }) {
         answers.push(accept);
@@ -194,7 +247,11 @@ async fn join_all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
 async fn a_scheduled_push_waits_for_its_time() {
     let world = World::new();
     world.device("phone", ANDROID, &["news"]).await;
-    for (name, recipient) in [("own", tokens(1)), ("split", tokens(101)), ("walked", channels(&["news"]))] {
+    for (name, recipient) in [
+        ("own", tokens(1)),
+        ("split", tokens(101)),
+        ("walked", channels(&["news"])),
+    ] {
         let mut push = world.push(name, recipient);
         push.due = push.due.plus(HOUR);
         push.lane = Lane::Urgent;

@@ -29,7 +29,11 @@ async fn a_cancelled_push_ends_at_once_where_nobody_works_on_it() {
     for (push, targeted) in [("own", 2), ("split", 2_500), ("walked", 1), ("unwalked", 0)] {
         assert!(cancel(&world, push).await);
         let status = world.status(push).await;
-        assert_eq!((status.state, status.ended_at), (PushState::Cancelled, Some(world.now())), "{push}");
+        assert_eq!(
+            (status.state, status.ended_at),
+            (PushState::Cancelled, Some(world.now())),
+            "{push}"
+        );
         assert_eq!(total(&status), (targeted, cancelled(targeted)), "{push}");
     }
     assert!(world.due().await.is_empty());
@@ -61,8 +65,20 @@ async fn what_is_in_somebodys_hands_is_left_to_them() {
     report.next = Next::Settle;
     assert_eq!(world.report(report).await, Verdict::Written(Flow::Cancelled));
     let status = world.status("p").await;
-    assert_eq!((status.state, status.ended_at), (PushState::Cancelled, Some(world.now())));
-    assert_eq!(total(&status), (2_000, Counts { sent: 10, ..cancelled(1_990) }));
+    assert_eq!(
+        (status.state, status.ended_at),
+        (PushState::Cancelled, Some(world.now()))
+    );
+    assert_eq!(
+        total(&status),
+        (
+            2_000,
+            Counts {
+                sent: 10,
+                ..cancelled(1_990)
+            }
+        )
+    );
 }
 
 #[tokio::test]
@@ -80,7 +96,16 @@ async fn what_was_done_before_a_cancel_stays_counted_and_left_overs_are_called_o
         world.report(report).await;
         assert!(cancel(&world, "p").await);
         let status = world.status("p").await;
-        assert_eq!(total(&status), (targets, Counts { sent: 1, ..cancelled(targets - 1) }));
+        assert_eq!(
+            total(&status),
+            (
+                targets,
+                Counts {
+                    sent: 1,
+                    ..cancelled(targets - 1)
+                }
+            )
+        );
         assert!(status.ended_at.is_some());
     }
 }
@@ -129,8 +154,22 @@ async fn every_push_expires_without_a_sender() {
     assert_eq!((swept.pages, swept.pushes, swept.more), (4, 4, false));
     for (push, targeted) in [("own", 2), ("split", 1_200), ("walked", 1), ("unwalked", 0)] {
         let status = world.status(push).await;
-        assert_eq!((status.state, status.ended_at), (PushState::Expired, Some(world.now())), "{push}");
-        assert_eq!(total(&status), (targeted, Counts { expired: targeted, ..Counts::default() }), "{push}");
+        assert_eq!(
+            (status.state, status.ended_at),
+            (PushState::Expired, Some(world.now())),
+            "{push}"
+        );
+        assert_eq!(
+            total(&status),
+            (
+                targeted,
+                Counts {
+                    expired: targeted,
+                    ..Counts::default()
+                }
+            ),
+            "{push}"
+        );
     }
 }
 
@@ -153,7 +192,17 @@ async fn an_expired_page_in_hands_is_ended_by_its_holder_before_or_after_the_swe
         world.report(report).await;
         let status = world.status("p").await;
         assert_eq!((status.state, status.ended_at), (PushState::Expired, Some(world.now())));
-        assert_eq!(total(&status), (150, Counts { sent: 1, expired: 149, ..Counts::default() }));
+        assert_eq!(
+            total(&status),
+            (
+                150,
+                Counts {
+                    sent: 1,
+                    expired: 149,
+                    ..Counts::default()
+                }
+            )
+        );
     }
 }
 
@@ -199,7 +248,8 @@ async fn what_has_ended_keeps_its_account_and_no_secret() {
     world.accept("split", tokens(150)).await;
     world.drive(|_| Fate::Sent).await;
     assert_eq!(
-        world.count("SELECT count(*) FROM pushes WHERE targets IS NOT NULL OR body IS NOT NULL OR channels IS NOT NULL"),
+        world
+            .count("SELECT count(*) FROM pushes WHERE targets IS NOT NULL OR body IS NOT NULL OR channels IS NOT NULL"),
         0
     );
     assert_eq!(total(&world.status("own").await).1.sent, 3);

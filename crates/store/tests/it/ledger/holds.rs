@@ -9,7 +9,11 @@ use super::world::{ANDROID, Fate, HOUR, IOS, World, app, channels, ids, report_o
 const MINUTE: Duration = Duration::from_mins(1);
 
 async fn hold(world: &World, route: Route, reason: Option<HoldReason>) -> bugle_model::Hold {
-    world.store().set_hold(&app(), route, reason, world.now()).await.unwrap()
+    world
+        .store()
+        .set_hold(&app(), route, reason, world.now())
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
@@ -21,7 +25,10 @@ async fn the_clock_of_a_route_stands_still_while_it_is_on_hold() {
     world.clock.advance(MINUTE);
     // Another reason does not begin another hold.
     let state = hold(&world, ANDROID, Some(HoldReason::Credential)).await;
-    assert_eq!((state.reason, state.route_clock(world.now())), (Some(HoldReason::Credential), begin));
+    assert_eq!(
+        (state.reason, state.route_clock(world.now())),
+        (Some(HoldReason::Credential), begin)
+    );
     world.clock.advance(MINUTE);
     world.crash();
     let state = hold(&world, ANDROID, None).await;
@@ -35,7 +42,10 @@ async fn the_clock_of_a_route_stands_still_while_it_is_on_hold() {
     hold(&world, ANDROID, None).await;
     let holds = world.store().holds().await.unwrap();
     assert_eq!(holds.len(), 1);
-    assert_eq!((holds[0].app.clone(), holds[0].route, holds[0].paused_ms), (app(), ANDROID, 180_000));
+    assert_eq!(
+        (holds[0].app.clone(), holds[0].route, holds[0].paused_ms),
+        (app(), ANDROID, 180_000)
+    );
 }
 
 #[tokio::test]
@@ -52,16 +62,28 @@ async fn pages_of_a_route_on_hold_are_passed_over_and_come_back() {
     let legs = |pages: &[PageId]| pages.iter().map(|page| page.leg).collect::<Vec<_>>();
     assert_eq!(legs(&world.due().await), [Some(IOS)]);
     let status = world.status("p").await;
-    let held: Vec<_> = status.legs.iter().filter(|leg| leg.held.is_some()).map(|leg| leg.route).collect();
+    let held: Vec<_> = status
+        .legs
+        .iter()
+        .filter(|leg| leg.held.is_some())
+        .map(|leg| leg.route)
+        .collect();
     assert_eq!(held, [ANDROID]);
     // Another app's route is another route.
     let other = AppId::parse("other").unwrap();
-    world.store().set_hold(&other, IOS, Some(HoldReason::Outage), world.now()).await.unwrap();
+    world
+        .store()
+        .set_hold(&other, IOS, Some(HoldReason::Outage), world.now())
+        .await
+        .unwrap();
     assert_eq!(legs(&world.due().await), [Some(IOS)]);
 
     assert!(world.ears.pages().is_empty());
     hold(&world, ANDROID, None).await;
-    assert_eq!(world.ears.pages().iter().map(|page| page.id.leg).collect::<Vec<_>>(), [Some(ANDROID)]);
+    assert_eq!(
+        world.ears.pages().iter().map(|page| page.id.leg).collect::<Vec<_>>(),
+        [Some(ANDROID)]
+    );
     assert!(world.ears.legs() > 0);
     assert_eq!(world.due().await, all);
 }
@@ -71,12 +93,19 @@ async fn raw_tokens_and_topics_wait_for_the_hold_of_their_route() {
     let world = World::new();
     world.accept("few", tokens(1)).await;
     world.accept("many", tokens(101)).await;
-    world.accept("topic", Recipient::Topic(Provider::Fcm, "news".to_owned())).await;
+    world
+        .accept("topic", Recipient::Topic(Provider::Fcm, "news".to_owned()))
+        .await;
     world.accept("devices", ids(&["phone"])).await;
     hold(&world, Route::raw(Provider::Fcm), Some(HoldReason::Credential)).await;
     let due = world.due().await;
     assert_eq!(due.len(), 1, "only the page whose routes nobody knows yet");
-    let probe = world.store().waiting_page(&app(), Route::raw(Provider::Fcm)).await.unwrap().unwrap();
+    let probe = world
+        .store()
+        .waiting_page(&app(), Route::raw(Provider::Fcm))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(world.store().take(&[probe.id], HOUR).await.unwrap().len(), 1);
 }
 
@@ -88,7 +117,10 @@ async fn targets_of_a_held_route_can_be_parked_as_left_overs() {
     hold(&world, ANDROID, Some(HoldReason::Outage)).await;
     let page = world.take_one().await;
     let mut report = settle(&page, |_| Fate::Again(world.now()));
-    (report.progress.left_over[0].attempts, report.progress.left_over[0].first_try) = (0, 0);
+    (
+        report.progress.left_over[0].attempts,
+        report.progress.left_over[0].first_try,
+    ) = (0, 0);
     world.report(report).await;
     assert!(world.due().await.is_empty());
     let probe = world.store().waiting_page(&app(), ANDROID).await.unwrap().unwrap();
@@ -121,8 +153,13 @@ async fn a_probe_gets_the_page_that_is_due_longest_and_none_that_is_scheduled() 
     assert_eq!(second.lane, Lane::Urgent);
     // Given back for later, it may be the probe all the same.
     world.store().take(&[second.id], HOUR).await.unwrap();
-    world.report(report_on(&page, Next::GiveBack(world.now().plus(HOUR)))).await;
-    assert_eq!(world.store().waiting_page(&app(), raw).await.unwrap().unwrap().id, first.id);
+    world
+        .report(report_on(&page, Next::GiveBack(world.now().plus(HOUR))))
+        .await;
+    assert_eq!(
+        world.store().waiting_page(&app(), raw).await.unwrap().unwrap().id,
+        first.id
+    );
 }
 
 #[tokio::test]
@@ -151,5 +188,12 @@ async fn due_pages_come_in_order_over_apps_and_routes() {
     world.store().take(&[due[0].id, due[2].id], HOUR).await.unwrap();
     let free = world.store().due_pages(Lane::Bulk, world.now(), 2).await.unwrap();
     assert_eq!(free, [due[1].clone(), due[3].clone()]);
-    assert!(world.store().due_pages(Lane::Urgent, world.now(), 100).await.unwrap().is_empty());
+    assert!(
+        world
+            .store()
+            .due_pages(Lane::Urgent, world.now(), 100)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }

@@ -98,7 +98,10 @@ struct Tally {
 
 impl Tally {
     fn counts(&self) -> Counts {
-        let mut counts = Counts { skipped: self.skipped_at_once, ..Counts::default() };
+        let mut counts = Counts {
+            skipped: self.skipped_at_once,
+            ..Counts::default()
+        };
         for how in self.ended.values() {
             match *how {
                 "sent" => counts.sent += 1,
@@ -176,7 +179,11 @@ impl Model {
             Op::Hold(route, on) => {
                 let reason = on.then_some(HoldReason::Outage);
                 let now = self.world.now();
-                self.world.store().set_hold(&app(), *route.get(&ROUTES), reason, now).await.unwrap();
+                self.world
+                    .store()
+                    .set_hold(&app(), *route.get(&ROUTES), reason, now)
+                    .await
+                    .unwrap();
             }
             Op::Sweep => drop(self.world.store().sweep(self.world.now()).await.unwrap()),
             Op::Advance(seconds) => self.world.clock.advance(Duration::from_secs(u64::from(seconds))),
@@ -231,7 +238,10 @@ impl Model {
             let known = "SELECT count(*) FROM devices WHERE provider = 1";
             tally.skipped_at_once = ids.len() as u64 - u64::try_from(self.world.count(known)).unwrap();
         }
-        tally.key = Some(PushKey(self.world.count(&format!("SELECT key FROM pushes WHERE uid = '{name}'"))));
+        tally.key = Some(PushKey(
+            self.world
+                .count(&format!("SELECT key FROM pushes WHERE uid = '{name}'")),
+        ));
         self.tallies.insert(name, tally);
     }
 
@@ -242,7 +252,11 @@ impl Model {
         }
         let leg = leg.get(&legs);
         let store = self.world.store();
-        let walk = store.walk(leg.push, leg.route, room).await.unwrap().expect("it was open");
+        let walk = store
+            .walk(leg.push, leg.route, room)
+            .await
+            .unwrap()
+            .expect("it was open");
         let again = walk.clone();
         let moved = !walk.ranges.is_empty() || walk.closed;
         assert_eq!(store.expand(walk, self.world.now()).await.unwrap(), Expansion::Done);
@@ -291,14 +305,23 @@ impl Model {
         let held = &mut self.held[at];
         let all = next == 0;
         let flow = held.taken.flow;
-        let count = if all { held.rest.len() } else { fates.len().min(held.rest.len()) };
+        let count = if all {
+            held.rest.len()
+        } else {
+            fates.len().min(held.rest.len())
+        };
         for (number, target) in held.rest.drain(..count).collect::<Vec<_>>().iter().enumerate() {
             end(held, target, flow, fates.get(number).copied().unwrap_or(9), now);
         }
         // What was open when the page was taken, and has not ended, is still open.
         let progress = &mut held.report.progress;
         let begun = held.rest.iter().filter(|t| t.position <= progress.position).count();
-        progress.open = held.rest.iter().take(begun.max(usize::from(open))).map(|t| t.position).collect();
+        progress.open = held
+            .rest
+            .iter()
+            .take(begun.max(usize::from(open)))
+            .map(|t| t.position)
+            .collect();
         progress.position = progress.open.last().copied().unwrap_or(0).max(progress.position);
         held.report.next = match next {
             0 => Next::Settle,
@@ -311,7 +334,12 @@ impl Model {
     async fn send(&mut self, at: usize) {
         let held = &mut self.held[at];
         let report = held.report.clone();
-        let verdict = self.world.store().report(vec![report.clone()], self.world.now()).await.unwrap()[0];
+        let verdict = self
+            .world
+            .store()
+            .report(vec![report.clone()], self.world.now())
+            .await
+            .unwrap()[0];
         let Verdict::Written(flow) = verdict else {
             self.held.remove(at);
             return;
@@ -327,10 +355,15 @@ impl Model {
             if let (Who::Device(key), "invalid") = (&who, how) {
                 dead.insert(*key);
             }
-            assert!(tally.ended.insert(who.clone(), how).is_none(), "{who:?} is counted twice");
+            assert!(
+                tally.ended.insert(who.clone(), how).is_none(),
+                "{who:?} is counted twice"
+            );
         }
         for tally in self.tallies.values_mut() {
-            tally.steady.retain(|_, key| !dead.contains(key) || tally.ended.contains_key(&Who::Device(*key)));
+            tally
+                .steady
+                .retain(|_, key| !dead.contains(key) || tally.ended.contains_key(&Who::Device(*key)));
         }
         match report.next {
             Next::Continue => drop(self.written.insert(report.id, report.progress)),
@@ -351,7 +384,13 @@ impl Model {
         }
         let name = format!("push{}", push.index(self.tallies.len()) + 1);
         self.tallies.get_mut(&name).unwrap().stopped = true;
-        assert!(self.world.store().cancel(&app(), &uid(&name), self.world.now()).await.unwrap());
+        assert!(
+            self.world
+                .store()
+                .cancel(&app(), &uid(&name), self.world.now())
+                .await
+                .unwrap()
+        );
     }
 
     /// Whether this device is still meant by pushes that run is for them to find out.
@@ -380,7 +419,10 @@ impl Model {
                 "{name}"
             );
             // The rest the ledger ends by itself.
-            assert!(counts.cancelled >= expected.cancelled && counts.expired >= expected.expired, "{name}");
+            assert!(
+                counts.cancelled >= expected.cancelled && counts.expired >= expected.expired,
+                "{name}"
+            );
             assert!(status.ended_at.is_none() || waiting == 0, "{name}: {status:?}");
             if let Some(named) = tally.named {
                 assert_eq!(targeted, named, "{name}");
@@ -391,7 +433,11 @@ impl Model {
                 (SELECT coalesce(sum(expected), 0) FROM pages p WHERE p.push = l.push AND p.route = l.route)",
         );
         assert_eq!(wrong, 0, "outstanding is what the pages expected");
-        assert_eq!(self.world.count("SELECT count(*) FROM legs WHERE ended_at IS NOT NULL AND outstanding <> 0"), 0);
+        assert_eq!(
+            self.world
+                .count("SELECT count(*) FROM legs WHERE ended_at IS NOT NULL AND outstanding <> 0"),
+            0
+        );
     }
 
     /// Everybody stops, then one worker does all there is to do.
@@ -399,7 +445,11 @@ impl Model {
         self.held.clear();
         self.world.crash();
         for route in ROUTES {
-            self.world.store().set_hold(&app(), route, None, self.world.now()).await.unwrap();
+            self.world
+                .store()
+                .set_hold(&app(), route, None, self.world.now())
+                .await
+                .unwrap();
         }
         for _ in 0..50 {
             self.world.expand_all().await;
@@ -432,7 +482,10 @@ impl Model {
                     assert!(!tally.stopped || counts.cancelled == 0);
                     assert_eq!(counts, tally.counts(), "{name}");
                     for (id, key) in &tally.steady {
-                        assert!(tally.ended.contains_key(&Who::Device(*key)), "{name} did not reach {id}");
+                        assert!(
+                            tally.ended.contains_key(&Who::Device(*key)),
+                            "{name} did not reach {id}"
+                        );
                     }
                 }
                 PushState::Cancelled => assert!(tally.stopped),
@@ -451,7 +504,10 @@ fn who(taken: &Taken, target: &Target) -> Who {
         (Some(key), _) => Who::Device(key.0),
         (None, TargetKind::Token(token)) => Who::Token(token.as_str().to_owned()),
         // A page number of its own for each leg is enough to tell strangers apart.
-        _ => Who::Unknown(i64::from(taken.id.leg.map_or(255, Route::code)) * 1_000 + taken.id.seq, target.position),
+        _ => Who::Unknown(
+            i64::from(taken.id.leg.map_or(255, Route::code)) * 1_000 + taken.id.seq,
+            target.position,
+        ),
     }
 }
 

@@ -55,14 +55,38 @@ async fn the_hot_statements_use_the_indexes_that_were_made_for_them() {
     let conn = rusqlite::Connection::open(world.dir.path().join("bugle.db")).unwrap();
     let hot = [
         ("SELECT l.push, l.route, p.app", "legs_open"),
-        ("SELECT app, route FROM pages", "COVERING INDEX pages_by_due (lane=? AND (app,route)>(?,?))"),
-        ("SELECT due, push, seq FROM pages", "COVERING INDEX pages_by_due (lane=? AND app=? AND route=? AND due<?)"),
-        ("SELECT app, route FROM pushes", "INDEX pushes_by_due (lane=? AND (app,route)>(?,?))"),
-        ("SELECT page_due, key, 0", "INDEX pushes_by_due (lane=? AND app=? AND route=? AND page_due<?)"),
-        ("SELECT s.key, d.token", "PRIMARY KEY (app=? AND channel=? AND route=? AND key>? AND key<?)"),
-        ("SELECT key FROM subscriptions", "PRIMARY KEY (app=? AND channel=? AND route=? AND key>? AND key<?)"),
-        ("SELECT key FROM pushes WHERE ended_at IS NULL AND state IN ('running'", "pushes_by_expiry (expires_at<?)"),
-        ("SELECT key FROM pushes WHERE ended_at IS NULL AND state IN ('cancelled'", "pushes_closing"),
+        (
+            "SELECT app, route FROM pages",
+            "COVERING INDEX pages_by_due (lane=? AND (app,route)>(?,?))",
+        ),
+        (
+            "SELECT due, push, seq FROM pages",
+            "COVERING INDEX pages_by_due (lane=? AND app=? AND route=? AND due<?)",
+        ),
+        (
+            "SELECT app, route FROM pushes",
+            "INDEX pushes_by_due (lane=? AND (app,route)>(?,?))",
+        ),
+        (
+            "SELECT page_due, key, 0",
+            "INDEX pushes_by_due (lane=? AND app=? AND route=? AND page_due<?)",
+        ),
+        (
+            "SELECT s.key, d.token",
+            "PRIMARY KEY (app=? AND channel=? AND route=? AND key>? AND key<?)",
+        ),
+        (
+            "SELECT key FROM subscriptions",
+            "PRIMARY KEY (app=? AND channel=? AND route=? AND key>? AND key<?)",
+        ),
+        (
+            "SELECT key FROM pushes WHERE ended_at IS NULL AND state IN ('running'",
+            "pushes_by_expiry (expires_at<?)",
+        ),
+        (
+            "SELECT key FROM pushes WHERE ended_at IS NULL AND state IN ('cancelled'",
+            "pushes_closing",
+        ),
         ("SELECT push, route FROM legs WHERE rejected", "legs_rejected"),
         ("SELECT key FROM pushes WHERE ended_at IS NOT NULL", "pushes_by_end"),
     ];
@@ -70,7 +94,11 @@ async fn the_hot_statements_use_the_indexes_that_were_made_for_them() {
     for (begin, index) in hot {
         let sql = statements.iter().find(|sql| sql.starts_with(begin)).expect(begin);
         let mut explain = conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
-        let steps: Vec<String> = explain.raw_query().mapped(|row| row.get(3)).map(Result::unwrap).collect();
+        let steps: Vec<String> = explain
+            .raw_query()
+            .mapped(|row| row.get(3))
+            .map(Result::unwrap)
+            .collect();
         assert!(steps.iter().any(|step| step.contains(index)), "{sql}\n{steps:#?}");
     }
 }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use bugle_model::{Counts, Flow, Next, PushState, Skip, TargetKind, Timestamp, Verdict};
 
-use super::world::{ANDROID, Fate, HOUR, World, app, channels, enter, ids, report_on, sent, settle, token_texts, tokens, total};
+use super::world::{
+    ANDROID, Fate, HOUR, World, app, channels, enter, ids, report_on, sent, settle, token_texts, tokens, total,
+};
 
 /// A world where `count` devices are on one page.
 async fn one_page(count: usize) -> World {
@@ -42,7 +44,10 @@ async fn after_a_crash_what_was_open_comes_back_and_what_was_counted_does_not() 
     assert_eq!(again.targets.iter().map(|t| t.position).collect::<Vec<_>>(), expected);
     world.report(settle(&again, |_| Fate::Sent)).await;
     let status = world.status("p").await;
-    assert_eq!((total(&status).0, sent(&status), status.state), (10, 10, PushState::Done));
+    assert_eq!(
+        (total(&status).0, sent(&status), status.state),
+        (10, 10, PushState::Done)
+    );
 }
 
 #[tokio::test]
@@ -61,7 +66,11 @@ async fn an_own_page_goes_on_where_it_was() {
     let again = world.take_one().await;
     assert_eq!(again.targets.iter().map(|t| t.position).collect::<Vec<_>>(), [2, 3]);
     world.report(settle(&again, |_| Fate::Sent)).await;
-    let counts = Counts { sent: 1, skipped: 2, ..Counts::default() };
+    let counts = Counts {
+        sent: 1,
+        skipped: 2,
+        ..Counts::default()
+    };
     assert_eq!(total(&world.status("p").await), (3, counts));
 }
 
@@ -131,12 +140,27 @@ async fn left_overs_of_pages_settled_together_are_merged() {
     assert_eq!(page.targets.len(), 600);
     assert_eq!(page.targets.iter().filter(|t| t.suspect).count(), 3);
     assert!(page.targets.iter().all(|t| t.attempts == 1 && t.first_try == 1));
-    assert_eq!(page.targets.iter().map(|t| t.position).collect::<Vec<_>>(), (1..=600).collect::<Vec<_>>());
+    assert_eq!(
+        page.targets.iter().map(|t| t.position).collect::<Vec<_>>(),
+        (1..=600).collect::<Vec<_>>()
+    );
     world.report(settle(&page, |_| Fate::Failed)).await;
     world.clock.advance(Duration::from_secs(10));
-    world.drive(|target| if target.attempts < 3 { Fate::Again(Timestamp(0)) } else { Fate::Sent }).await;
+    world
+        .drive(|target| {
+            if target.attempts < 3 {
+                Fate::Again(Timestamp(0))
+            } else {
+                Fate::Sent
+            }
+        })
+        .await;
     let status = world.status("p").await;
-    let counts = Counts { sent: 2_400, failed: 600, ..Counts::default() };
+    let counts = Counts {
+        sent: 2_400,
+        failed: 600,
+        ..Counts::default()
+    };
     assert_eq!((total(&status), status.state), ((3_000, counts), PushState::Done));
 }
 
@@ -169,11 +193,21 @@ async fn left_overs_apply_the_pushs_filter_again() {
     world.device_with("d0003", ANDROID, "fresh", &["news"]).await;
     let page = world.take_one().await;
     let kinds: Vec<&TargetKind> = page.targets.iter().map(|t| &t.kind).collect();
-    assert_eq!(kinds[..2], [&TargetKind::Skip(Skip::NoLongerMatches), &TargetKind::Skip(Skip::Unknown)]);
+    assert_eq!(
+        kinds[..2],
+        [
+            &TargetKind::Skip(Skip::NoLongerMatches),
+            &TargetKind::Skip(Skip::Unknown)
+        ]
+    );
     assert_eq!(token_texts(&page), ["fresh", "token-d0004", "token-d0005"]);
     world.report(settle(&page, |_| Fate::Sent)).await;
     let status = world.status("p").await;
-    let counts = Counts { sent: 3, skipped: 2, ..Counts::default() };
+    let counts = Counts {
+        sent: 3,
+        skipped: 2,
+        ..Counts::default()
+    };
     assert_eq!((total(&status), status.state), ((5, counts), PushState::Done));
 }
 
@@ -187,13 +221,32 @@ async fn left_overs_of_an_own_page_become_pages_of_their_routes() {
     world.report(settle(&page, |_| Fate::Again(world.now()))).await;
     let status = world.status("p").await;
     assert_eq!(status.state, PushState::Running);
-    assert_eq!(total(&status), (3, Counts { skipped: 1, ..Counts::default() }));
+    assert_eq!(
+        total(&status),
+        (
+            3,
+            Counts {
+                skipped: 1,
+                ..Counts::default()
+            }
+        )
+    );
     assert_eq!(world.due().await.len(), 2);
     assert!(world.store().body(page.id.push).await.unwrap().is_some());
     world.drive(|_| Fate::Sent).await;
     let status = world.status("p").await;
     assert_eq!(status.state, PushState::Done);
-    assert_eq!(total(&status), (3, Counts { sent: 2, skipped: 1, ..Counts::default() }));
+    assert_eq!(
+        total(&status),
+        (
+            3,
+            Counts {
+                sent: 2,
+                skipped: 1,
+                ..Counts::default()
+            }
+        )
+    );
 }
 
 #[tokio::test]
@@ -210,12 +263,19 @@ async fn the_dead_are_forgotten_when_they_are_counted() {
     assert_eq!(total(&world.status("p").await).1.invalid, 2);
     world.crash();
     assert_eq!(world.count("SELECT count(*) FROM devices"), 3);
-    assert_eq!(world.count("SELECT count(*) FROM gone WHERE push_uid = 'p' AND reason = 'UNREGISTERED'"), 1);
+    assert_eq!(
+        world.count("SELECT count(*) FROM gone WHERE push_uid = 'p' AND reason = 'UNREGISTERED'"),
+        1
+    );
 
     let again = world.take_one().await;
     assert_eq!(token_texts(&again), ["token-d0003", "token-d0004"]);
     world.report(settle(&again, |_| Fate::Sent)).await;
-    let counts = Counts { sent: 2, invalid: 2, ..Counts::default() };
+    let counts = Counts {
+        sent: 2,
+        invalid: 2,
+        ..Counts::default()
+    };
     assert_eq!(total(&world.status("p").await), (4, counts));
     assert_eq!(world.store().restore(&app(), Timestamp(0)).await.unwrap(), 1);
 }
@@ -257,7 +317,17 @@ async fn a_batch_of_many_pages_is_written_in_steps_and_answered_in_order() {
     }
     assert_eq!(world.count("SELECT count(*) FROM devices"), 600);
     let status = world.status("walked").await;
-    assert_eq!(total(&status), (900, Counts { sent: 300, invalid: 300, ..Counts::default() }));
+    assert_eq!(
+        total(&status),
+        (
+            900,
+            Counts {
+                sent: 300,
+                invalid: 300,
+                ..Counts::default()
+            }
+        )
+    );
 }
 
 #[tokio::test]
@@ -276,10 +346,21 @@ async fn a_leg_whose_first_hundred_answers_refuse_the_payload_is_rejected() {
         (report.answered, report.payload) = (count, count);
         report
     };
-    assert_eq!(world.report(refused(&pages[0], 99)).await, Verdict::Written(Flow::Running));
-    let verdicts = world.store().report(vec![refused(&pages[1], 1)], world.now()).await.unwrap();
+    assert_eq!(
+        world.report(refused(&pages[0], 99)).await,
+        Verdict::Written(Flow::Running)
+    );
+    let verdicts = world
+        .store()
+        .report(vec![refused(&pages[1], 1)], world.now())
+        .await
+        .unwrap();
     assert_eq!(verdicts, [Verdict::Written(Flow::Rejected)]);
-    let verdict = world.store().extend(&[(pages[0].id, pages[0].epoch)], HOUR).await.unwrap();
+    let verdict = world
+        .store()
+        .extend(&[(pages[0].id, pages[0].epoch)], HOUR)
+        .await
+        .unwrap();
     assert_eq!(verdict, [Verdict::Written(Flow::Rejected)]);
 
     // One page is given back and found free by the sweep, the other is ended by its holder.
@@ -289,7 +370,16 @@ async fn a_leg_whose_first_hundred_answers_refuse_the_payload_is_rejected() {
     world.report(settle(&pages[0], |_| Fate::Failed)).await;
     let status = world.status("p").await;
     assert_eq!(status.state, PushState::Rejected);
-    assert_eq!(total(&status), (1_500, Counts { failed: 1_500, ..Counts::default() }));
+    assert_eq!(
+        total(&status),
+        (
+            1_500,
+            Counts {
+                failed: 1_500,
+                ..Counts::default()
+            }
+        )
+    );
 }
 
 #[tokio::test]

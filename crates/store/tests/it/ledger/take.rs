@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use bugle_model::{Flow, Next, PageId, PushKey, PushState, Skip, TargetKind, Verdict};
 
-use super::world::{ANDROID, Fate, HOUR, IOS, World, channels, enter, ids, report_on, sent, settle, token_texts, tokens, total};
+use super::world::{
+    ANDROID, Fate, HOUR, IOS, World, channels, enter, ids, report_on, sent, settle, token_texts, tokens, total,
+};
 
 #[tokio::test]
 async fn of_two_takers_one_gets_the_page() {
@@ -40,9 +42,15 @@ async fn an_expired_lease_is_given_to_another_worker_and_the_first_can_change_no
         report.next = next;
         assert_eq!(world.report(report).await, Verdict::Lost);
     }
-    assert_eq!(world.store().extend(&[(first.id, first.epoch)], HOUR).await.unwrap(), [Verdict::Lost]);
+    assert_eq!(
+        world.store().extend(&[(first.id, first.epoch)], HOUR).await.unwrap(),
+        [Verdict::Lost]
+    );
     assert_eq!(total(&world.status("p").await).1.total(), 0);
-    assert_eq!(world.report(settle(&second, |_| Fate::Sent)).await, Verdict::Written(Flow::Running));
+    assert_eq!(
+        world.report(settle(&second, |_| Fate::Sent)).await,
+        Verdict::Written(Flow::Running)
+    );
     assert_eq!(sent(&world.status("p").await), 2);
 }
 
@@ -52,7 +60,10 @@ async fn a_late_report_counts_as_long_as_nobody_has_taken_over() {
     world.accept("p", tokens(2)).await;
     let due = world.due().await;
     let late = world.store().take(&due, Duration::ZERO).await.unwrap().remove(0);
-    assert_eq!(world.report(settle(&late, |_| Fate::Sent)).await, Verdict::Written(Flow::Running));
+    assert_eq!(
+        world.report(settle(&late, |_| Fate::Sent)).await,
+        Verdict::Written(Flow::Running)
+    );
     assert_eq!(world.status("p").await.state, PushState::Done);
 }
 
@@ -75,7 +86,10 @@ async fn a_lease_of_before_a_crash_is_void() {
     world.crash();
     let after = world.take_one().await;
     assert_eq!(world.report(settle(&before, |_| Fate::Sent)).await, Verdict::Lost);
-    assert_eq!(world.report(settle(&after, |_| Fate::Sent)).await, Verdict::Written(Flow::Running));
+    assert_eq!(
+        world.report(settle(&after, |_| Fate::Sent)).await,
+        Verdict::Written(Flow::Running)
+    );
 }
 
 #[tokio::test]
@@ -89,7 +103,14 @@ async fn pages_that_are_not_there_are_left_out() {
         leg: Some(ANDROID),
         seq: 1,
     };
-    let pages = [page.id, nowhere, PageId { push: page.id.push, ..nowhere }];
+    let pages = [
+        page.id,
+        nowhere,
+        PageId {
+            push: page.id.push,
+            ..nowhere
+        },
+    ];
     assert!(world.store().take(&pages, HOUR).await.unwrap().is_empty());
     // Settled: the same report again changes nothing.
     assert_eq!(world.report(settle(&page, |_| Fate::Sent)).await, Verdict::Lost);
@@ -101,11 +122,20 @@ async fn a_take_that_nobody_waits_for_leaves_no_lease() {
     let world = World::new();
     world.accept("p", tokens(1)).await;
     let due = world.due().await;
-    for _ in 0..20 {
+    let mut given_up = 0;
+    while given_up < 20 {
         let take = world.store().take(&due, HOUR);
-        // Polled once, then given up.
-        tokio::select! { biased; _ = take => {}, () = std::future::ready(()) => {} }
-        world.store().ping().await.unwrap();
+        // Polled once, then given up, unless the reader was as quick as that.
+        let told = tokio::select! { biased; taken = take => Some(taken.unwrap()), () = std::future::ready(()) => None };
+        // There is one reader: what it still had of the take is done when it answers this.
+        world.store().holds().await.unwrap();
+        match told {
+            Some(taken) => {
+                assert_eq!(taken.len(), 1, "a take that was given up has left a lease");
+                world.report(report_on(&taken[0], Next::GiveBack(world.now()))).await;
+            }
+            None => given_up += 1,
+        }
     }
     assert_eq!(world.store().take(&due, HOUR).await.unwrap().len(), 1);
 }
@@ -174,10 +204,52 @@ async fn a_device_that_changes_its_platform_is_counted_where_it_went() {
         report.next = next;
         world.report(report.clone()).await;
         let status = world.status("p").await;
-        let by_route: Vec<_> = status.legs.iter().map(|l| (l.route, l.targeted, l.counts.sent)).collect();
+        let by_route: Vec<_> = status
+            .legs
+            .iter()
+            .map(|l| (l.route, l.targeted, l.counts.sent))
+            .collect();
         assert_eq!(by_route, [(ANDROID, 100, 100), (IOS, 1, 1)]);
     }
     assert_eq!(world.status("p").await.state, PushState::Done);
+}
+
+/// The leg that it moves to has ended before, and begins again.
+#[tokio::test]
+async fn a_left_over_that_has_moved_to_another_leg_keeps_the_push_alive() {
+    let world = World::new();
+    let names: Vec<String> = (0..102).map(|n| format!("d{n}")).collect();
+    for (n, name) in names.iter().enumerate() {
+        world.device(name, if n == 0 { IOS } else { ANDROID }, &[]).await;
+    }
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    world.accept("p", ids(&names)).await;
+    world.device("d7", IOS, &[]).await;
+    let [android, ios] = world.take_due().await.try_into().unwrap();
+    world.report(settle(&ios, |_| Fate::Sent)).await;
+    let later = world.now().plus(HOUR);
+    world
+        .report(settle(&android, |t| {
+            if t.route == IOS { Fate::Again(later) } else { Fate::Sent }
+        }))
+        .await;
+    let status = world.status("p").await;
+    assert_eq!(
+        (status.state, total(&status).0, sent(&status)),
+        (PushState::Running, 102, 101)
+    );
+    assert_eq!(
+        status
+            .legs
+            .iter()
+            .map(bugle_model::LegStatus::waiting)
+            .collect::<Vec<_>>(),
+        [0, 1]
+    );
+    world.clock.advance(HOUR);
+    world.drive(|_| Fate::Sent).await;
+    let status = world.status("p").await;
+    assert_eq!((status.state, sent(&status)), (PushState::Done, 102));
 }
 
 #[tokio::test]
@@ -189,7 +261,10 @@ async fn reading_again_gives_what_lies_above() {
     let page = world.take_one().await;
     world.remove("d0003").await;
     let again = world.store().reread(page.id, page.targets[1].position).await.unwrap();
-    assert_eq!(again.iter().map(|t| t.position).collect::<Vec<_>>(), [page.targets[3].position]);
+    assert_eq!(
+        again.iter().map(|t| t.position).collect::<Vec<_>>(),
+        [page.targets[3].position]
+    );
 
     world.accept("own", ids(&["d0001", "d0002", "d0003"])).await;
     let own = world.take_one().await;
@@ -205,7 +280,10 @@ async fn a_taken_page_says_whether_it_may_be_sent() {
     world.accept("p", tokens(150)).await;
     let page = world.take_one().await;
     assert_eq!(page.flow, Flow::Running);
-    assert_eq!(world.store().flow(page.id.push, world.now()).await.unwrap(), Some(Flow::Running));
+    assert_eq!(
+        world.store().flow(page.id.push, world.now()).await.unwrap(),
+        Some(Flow::Running)
+    );
     let back = world.report(report_on(&page, Next::GiveBack(world.now()))).await;
     assert_eq!(back, Verdict::Written(Flow::Running));
     world.clock.advance(24 * HOUR);

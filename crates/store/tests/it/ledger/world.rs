@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bugle_model::{
-    Accepted, AppId, Channel, Clock, Counts, Dead, DeviceId, DeviceSelector, LeftOver, Lane, NewPush, Next, PageId,
+    Accepted, AppId, Channel, Clock, Counts, Dead, DeviceId, DeviceSelector, Lane, LeftOver, NewPush, Next, PageId,
     PageRef, Platform, Progress, Provider, PushStatus, PushUid, Recipient, Registration, Report, Route, Taken, Target,
     TargetKind, Timestamp, Token, Verdict,
 };
