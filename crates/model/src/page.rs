@@ -250,4 +250,4 @@ pub enum Verdict {
 }
 
 /// The longest wait that a left-over may be given: no clock or provider can push a target beyond a day.
-pub const MAX_WAIT: Duration = Duration::from_secs(86_400);
+pub const MAX_WAIT: Duration = Duration::from_hours(24);

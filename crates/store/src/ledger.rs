@@ -89,10 +89,10 @@ pub trait Ledger: Send + Sync {
     /// Calls a push off: its legs close, free pages end as cancelled. `false` = unknown; a push that has ended stays as it is.
     async fn cancel(&self, app: &AppId, uid: &PushUid, now: Timestamp) -> Result<bool>;
 
-    /// The body of a push. `None` = it has ended and been forgotten.
+    /// The body of a push. `None` = unknown, or it has ended: bodies, targets and channels are erased then.
     async fn body(&self, push: PushKey) -> Result<Option<Arc<[u8]>>>;
 
-    /// Legs that are due, run, and have audience left, oldest push first; those on hold too.
+    /// Legs that are due, run, and have audience left, the one due longest ago first; those on hold too.
     async fn open_legs(&self, now: Timestamp, limit: u32) -> Result<Vec<OpenLeg>>;
 
     /// Targets in unsettled pages, left-overs too, by app and route, over all legs that have not ended (closed ones as well): what fills the windows.
@@ -104,10 +104,11 @@ pub trait Ledger: Send + Sync {
     /// Writes a walk down, only if the cursor still stands where the walk began: inserts the pages, moves the cursor, in one transaction.
     async fn expand(&self, walk: Walk, now: Timestamp) -> Result<Expansion>;
 
-    /// Pages of a lane that are due before `before`, by (due, id), leaving out those of routes on hold and those in somebody's hands.
+    /// Pages of a lane that are due at `before` or earlier, by (due, id), leaving out those of routes on hold and those in somebody's hands.
     async fn due_pages(&self, lane: Lane, before: Timestamp, limit: u32) -> Result<Vec<PageRef>>;
 
-    /// One page that waits on this route, the one due longest ago, on hold or not: what a probe takes.
+    /// One page that waits on this route, the one due longest ago, on hold or not, due or not: what a probe takes. None of a push that is scheduled
+    /// for later or no longer runs, and none that is in somebody's hands.
     async fn waiting_page(&self, app: &AppId, route: Route) -> Result<Option<PageRef>>;
 
     /// Takes pages that are free: for each that still exists and is free a lease of `lease` and a new epoch; reads progress and targets.
@@ -142,9 +143,10 @@ pub trait Ledger: Send + Sync {
     /// Ends what nobody sends: expired pushes, and free pages of pushes that no longer run. Does a bounded step.
     async fn sweep(&self, now: Timestamp) -> Result<Swept>;
 
-    /// Forgets accounts of pushes that ended before `pushes_before`, and gone devices from before `gone_before`. Does a bounded step; returns how many rows went.
+    /// Forgets accounts of pushes that ended before `pushes_before`, and gone devices from before `gone_before`. Does a bounded step; returns how many pushes and devices went.
     async fn forget(&self, pushes_before: Timestamp, gone_before: Timestamp) -> Result<u64>;
 
-    /// Under what flow is a page's push now? For a holder that wants to know between reports.
+    /// Under what flow is a push now? For a holder that wants to know between reports; [`Flow::Rejected`] is a leg's, and comes with verdicts only.
+    /// `None` = unknown, or ended.
     async fn flow(&self, push: PushKey, now: Timestamp) -> Result<Option<Flow>>;
 }

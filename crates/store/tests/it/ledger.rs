@@ -6,6 +6,7 @@ mod expand;
 mod holds;
 mod model;
 mod plans;
+mod race;
 mod report;
 mod take;
 mod world;

@@ -221,9 +221,16 @@ impl Connection {
                 }
             }
             if self.last.is_some() && self.streams.is_empty() {
-                return Ok(());
+                return self.part().await;
             }
         }
+    }
+
+    /// Ends in good order: closing with requests unread would make the kernel take back what is still on its way to the client.
+    async fn part(&mut self) -> io::Result<()> {
+        self.write.shutdown().await?;
+        tokio::io::copy(&mut self.read, &mut tokio::io::sink()).await?;
+        Ok(())
     }
 
     /// Reads a frame and reacts. False: the connection ends.
@@ -303,7 +310,6 @@ impl Connection {
             }
             Act::SendAway => {
                 self.go_away(0).await?;
-                return Ok(false);
             }
             Act::Cut => return Ok(false),
         }

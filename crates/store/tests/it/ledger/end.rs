@@ -145,7 +145,9 @@ async fn every_push_expires_without_a_sender() {
     world.accept("walked", channels(&["news"])).await;
     world.expand_all().await;
     world.accept("unwalked", channels(&["news"])).await;
-    world.clock.advance(24 * HOUR - Duration::from_millis(1));
+    world
+        .clock
+        .advance((24 * HOUR).saturating_sub(Duration::from_millis(1)));
     let early = world.store().sweep(world.now()).await.unwrap();
     assert_eq!((early.pages, early.pushes), (0, 0));
     world.clock.advance(Duration::from_millis(1));

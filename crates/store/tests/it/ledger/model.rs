@@ -1,120 +1,29 @@
 //! Random work, crashes and expiries over a small world. After every step each account must be what the test itself has counted,
 //! target by target; in the end every push has ended and reached everybody who was meant.
 
+mod check;
+mod ops;
+mod tally;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bugle_model::{
-    Counts, Flow, HoldReason, Lane, Next, Progress, PushKey, PushState, Recipient, Report, Route, Skip, Taken, Target,
-    TargetKind, Verdict,
+    Flow, HoldReason, Next, Progress, PushKey, Recipient, Report, Route, Skip, Taken, Target, TargetKind, Verdict,
 };
 use bugle_store::Expansion;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::world::{ANDROID, APNS, Fate, HOUR, IOS, World, app, channels, enter, ids, report_on, tokens, total, uid};
+use self::ops::{Kind, Op, ops};
+use self::tally::{Tally, Who, who};
+use super::world::{ANDROID, APNS, Fate, HOUR, IOS, World, app, channels, enter, ids, report_on, tokens, uid};
 
 const CHANNELS: [&str; 3] = ["a", "b", "c"];
 const ROUTES: [Route; 3] = [ANDROID, IOS, APNS];
 const DEVICES: usize = 12;
 /// Nobody has these ids.
 const STRANGERS: usize = 95;
-
-#[derive(Debug, Clone)]
-enum Op {
-    Register(Index, Vec<Index>),
-    Remove(Index),
-    Unsubscribe(Index, Index),
-    Accept(Kind, bool),
-    Expand(Index, u32),
-    Take(Index, bool),
-    /// Ends so many targets of a page in hand, leaves so many open, and reports.
-    Work(Index, Vec<u8>, u8, u8),
-    Abandon(Index),
-    Cancel(Index),
-    Hold(Index, bool),
-    Sweep,
-    Advance(u32),
-    Crash,
-}
-
-#[derive(Debug, Clone)]
-enum Kind {
-    Own(Vec<Index>),
-    Tokens(usize),
-    Split,
-    Walked(Vec<Index>),
-}
-
-fn ops() -> impl Strategy<Value = Vec<Op>> {
-    let index = any::<Index>;
-    let kind = prop_oneof![
-        prop::collection::vec(index(), 1..6).prop_map(Kind::Own),
-        prop_oneof![1..4_usize, 101..104_usize].prop_map(Kind::Tokens),
-        Just(Kind::Split),
-        prop::collection::vec(index(), 1..3).prop_map(Kind::Walked),
-    ];
-    let op = prop_oneof![
-        4 => (index(), prop::collection::vec(index(), 0..3)).prop_map(|(d, c)| Op::Register(d, c)),
-        1 => index().prop_map(Op::Remove),
-        1 => (index(), index()).prop_map(|(d, c)| Op::Unsubscribe(d, c)),
-        4 => (kind, any::<bool>()).prop_map(|(kind, long)| Op::Accept(kind, long)),
-        5 => (index(), 1..5_u32).prop_map(|(leg, room)| Op::Expand(leg, room)),
-        6 => (index(), any::<bool>()).prop_map(|(page, long)| Op::Take(page, long)),
-        12 => (index(), prop::collection::vec(0..10_u8, 0..8), 0..4_u8, 0..6_u8)
-            .prop_map(|(page, fates, open, next)| Op::Work(page, fates, open, next)),
-        1 => index().prop_map(Op::Abandon),
-        1 => index().prop_map(Op::Cancel),
-        1 => (index(), any::<bool>()).prop_map(|(route, on)| Op::Hold(route, on)),
-        1 => Just(Op::Sweep),
-        1 => (1..4_000_u32).prop_map(Op::Advance),
-        1 => Just(Op::Crash),
-    ];
-    prop::collection::vec(op, 1..70)
-}
-
-/// Whom a target stands for, whatever page it is on.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Who {
-    Device(i64),
-    Token(String),
-    Unknown(i64, i64),
-}
-
-/// What the test knows of a push.
-#[derive(Default)]
-struct Tally {
-    /// How everybody ended who ended in a worker's hands.
-    ended: BTreeMap<Who, &'static str>,
-    /// Counted as skipped at acceptance.
-    skipped_at_once: u64,
-    key: Option<PushKey>,
-    stopped: bool,
-    /// How many were named; `None` = an audience.
-    named: Option<u64>,
-    /// Devices, by id, that were meant at acceptance and have not changed since: key.
-    steady: BTreeMap<String, i64>,
-}
-
-impl Tally {
-    fn counts(&self) -> Counts {
-        let mut counts = Counts {
-            skipped: self.skipped_at_once,
-            ..Counts::default()
-        };
-        for how in self.ended.values() {
-            match *how {
-                "sent" => counts.sent += 1,
-                "failed" => counts.failed += 1,
-                "invalid" => counts.invalid += 1,
-                "skipped" => counts.skipped += 1,
-                "cancelled" => counts.cancelled += 1,
-                _ => counts.expired += 1,
-            }
-        }
-        counts
-    }
-}
 
 /// A page in a worker's hands.
 struct Held {
@@ -404,111 +313,6 @@ impl Model {
         let found = self.tallies.iter().find(|(_, tally)| tally.key == Some(key));
         found.expect("a known push").0.clone()
     }
-
-    /// The promise: every account is what the test has counted, and adds up.
-    async fn check(&self) {
-        for (name, tally) in &self.tallies {
-            let status = self.world.status(name).await;
-            let (targeted, counts) = total(&status);
-            let expected = tally.counts();
-            let waiting: u64 = status.legs.iter().map(bugle_model::LegStatus::waiting).sum();
-            assert_eq!(targeted, counts.total() + waiting, "{name}");
-            assert_eq!(
-                (counts.sent, counts.failed, counts.invalid, counts.skipped),
-                (expected.sent, expected.failed, expected.invalid, expected.skipped),
-                "{name}"
-            );
-            // The rest the ledger ends by itself.
-            assert!(
-                counts.cancelled >= expected.cancelled && counts.expired >= expected.expired,
-                "{name}"
-            );
-            assert!(status.ended_at.is_none() || waiting == 0, "{name}: {status:?}");
-            if let Some(named) = tally.named {
-                assert_eq!(targeted, named, "{name}");
-            }
-        }
-        let wrong = self.world.count(
-            "SELECT count(*) FROM legs l WHERE outstanding <>
-                (SELECT coalesce(sum(expected), 0) FROM pages p WHERE p.push = l.push AND p.route = l.route)",
-        );
-        assert_eq!(wrong, 0, "outstanding is what the pages expected");
-        assert_eq!(
-            self.world
-                .count("SELECT count(*) FROM legs WHERE ended_at IS NOT NULL AND outstanding <> 0"),
-            0
-        );
-    }
-
-    /// Everybody stops, then one worker does all there is to do.
-    async fn finish(&mut self) {
-        self.held.clear();
-        self.world.crash();
-        for route in ROUTES {
-            self.world
-                .store()
-                .set_hold(&app(), route, None, self.world.now())
-                .await
-                .unwrap();
-        }
-        for _ in 0..50 {
-            self.world.expand_all().await;
-            self.world.clock.advance(Duration::from_secs(60));
-            let due = self.world.due().await;
-            for taken in self.world.store().take(&due, HOUR).await.unwrap() {
-                self.hold(taken);
-                let at = self.held.len() - 1;
-                let held = &mut self.held[at];
-                let (flow, now) = (held.taken.flow, self.world.now());
-                for target in std::mem::take(&mut held.rest) {
-                    end(held, &target, flow, 9, now);
-                }
-                held.report.next = Next::Settle;
-                self.send(at).await;
-            }
-            while self.world.store().sweep(self.world.now()).await.unwrap().more {}
-            self.check().await;
-            if self.world.count("SELECT count(*) FROM pushes WHERE ended_at IS NULL") == 0 {
-                break;
-            }
-        }
-        for (name, tally) in &self.tallies {
-            let status = self.world.status(name).await;
-            assert!(status.ended_at.is_some(), "{name} never ends: {status:?}");
-            let (targeted, counts) = total(&status);
-            assert_eq!(targeted, counts.total(), "{name}");
-            match status.state {
-                PushState::Done => {
-                    assert!(!tally.stopped || counts.cancelled == 0);
-                    assert_eq!(counts, tally.counts(), "{name}");
-                    for (id, key) in &tally.steady {
-                        assert!(
-                            tally.ended.contains_key(&Who::Device(*key)),
-                            "{name} did not reach {id}"
-                        );
-                    }
-                }
-                PushState::Cancelled => assert!(tally.stopped),
-                PushState::Expired => {}
-                other => panic!("{name} ended as {other:?}"),
-            }
-        }
-        assert_eq!(self.world.count("SELECT count(*) FROM pages"), 0);
-        assert_eq!(self.world.count("SELECT count(*) FROM page_targets"), 0);
-        assert!(self.world.store().outstanding().await.unwrap().is_empty());
-    }
-}
-
-fn who(taken: &Taken, target: &Target) -> Who {
-    match (&target.device, &target.kind) {
-        (Some(key), _) => Who::Device(key.0),
-        (None, TargetKind::Token(token)) => Who::Token(token.as_str().to_owned()),
-        // A page number of its own for each leg is enough to tell strangers apart.
-        _ => Who::Unknown(
-            i64::from(taken.id.leg.map_or(255, Route::code)) * 1_000 + taken.id.seq,
-            target.position,
-        ),
-    }
 }
 
 /// Ends one target as a worker would under this flow.
@@ -558,14 +362,4 @@ proptest! {
             model.finish().await;
         });
     }
-}
-
-#[tokio::test]
-async fn the_lanes_of_the_model_are_both_read() {
-    let world = World::new();
-    let mut push = world.push("p", tokens(1));
-    push.lane = Lane::Urgent;
-    world.store().accept(push).await.unwrap();
-    world.accept("q", tokens(1)).await;
-    assert_eq!(world.due().await.len(), 2);
 }

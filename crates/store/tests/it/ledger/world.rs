@@ -97,6 +97,11 @@ impl World {
         self.store.as_ref().expect("the store is open").as_ref()
     }
 
+    /// The store for a task of its own.
+    pub(crate) fn shared(&self) -> Arc<sqlite::Store> {
+        Arc::clone(self.store.as_ref().expect("the store is open"))
+    }
+
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }
@@ -348,12 +353,9 @@ pub(crate) fn sent(status: &PushStatus) -> u64 {
 
 /// The tokens that a page would be sent to.
 pub(crate) fn token_texts(taken: &Taken) -> Vec<&str> {
-    let token = |target| match target {
-        &Target {
-            kind: TargetKind::Token(ref token),
-            ..
-        } => Some(token.as_str()),
+    let texts = taken.targets.iter().filter_map(|target| match &target.kind {
+        TargetKind::Token(text) => Some(text.as_str()),
         _ => None,
-    };
-    taken.targets.iter().filter_map(token).collect()
+    });
+    texts.collect()
 }
