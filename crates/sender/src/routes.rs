@@ -12,12 +12,15 @@ use bugle_model::{AppId, Clock, Hold, HoldReason, Outcome, Provider, Route};
 
 use crate::evidence::{Evidence, Failure};
 
+/// Until when each app's provider must be left alone.
+type Throttles = HashMap<(AppId, Option<Provider>), Arc<AtomicI64>>;
+
 /// All routes that have been seen.
 pub(crate) struct Routes {
     clock: Arc<dyn Clock>,
     began: Instant,
-    routes: RwLock<HashMap<(AppId, Route), Arc<RouteState>>>,
-    throttles: Mutex<HashMap<(AppId, Option<Provider>), Arc<AtomicI64>>>,
+    states: RwLock<HashMap<(AppId, Route), Arc<RouteState>>>,
+    throttles: Mutex<Throttles>,
 }
 
 /// One route of one app.
@@ -48,18 +51,18 @@ impl Routes {
         Self {
             clock,
             began: Instant::now(),
-            routes: RwLock::default(),
+            states: RwLock::default(),
             throttles: Mutex::default(),
         }
     }
 
     pub(crate) fn get(&self, app: &AppId, route: Route) -> Arc<RouteState> {
         let key = (app.clone(), route);
-        if let Some(state) = self.routes.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
+        if let Some(state) = self.states.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Arc::clone(state);
         }
-        let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(routes.entry(key).or_insert_with(|| Arc::new(self.fresh(app, route))))
+        let mut states = self.states.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(states.entry(key).or_insert_with(|| Arc::new(self.fresh(app, route))))
     }
 
     fn fresh(&self, app: &AppId, route: Route) -> RouteState {
@@ -93,7 +96,7 @@ impl Routes {
 
     /// Every route that is on hold in this process.
     pub(crate) fn held(&self) -> Vec<Arc<RouteState>> {
-        self.routes
+        self.states
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .values()

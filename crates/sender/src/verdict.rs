@@ -7,7 +7,7 @@ use bugle_model::{LeftOver, MAX_WAIT, Outcome, Target, Timestamp};
 use crate::{Config, backoff};
 
 /// How a target ends, or that it does not yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ending {
     /// Accepted by the provider.
     Sent,

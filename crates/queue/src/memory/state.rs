@@ -118,9 +118,9 @@ impl State {
         }
         let id = page.id;
         if page.due <= now {
-            lane.ready.push(page)
+            lane.ready.push(page);
         } else {
-            lane.later.push(Reverse(Later(page)))
+            lane.later.push(Reverse(Later(page)));
         }
         self.known.insert(id, Place::Waiting);
         true

@@ -87,10 +87,10 @@ impl Demo {
         settings.http.listen = self.listen;
         settings.api.keys = vec![KEY.to_owned().into()];
         settings.data.dir = dir.join("server");
-        settings.fcm.endpoint = sim.endpoint().to_owned();
+        sim.endpoint().clone_into(&mut settings.fcm.endpoint);
         settings.fcm.credentials_file = path_text(&dir.join("simulator/service-account.json"))?;
         settings.tls.extra_ca_file = path_text(&dir.join("simulator/ca.pem"))?;
-        settings.log.level = "warn".to_owned();
+        "warn".clone_into(&mut settings.log.level);
         settings.validate()?;
         Ok(settings)
     }
@@ -186,10 +186,7 @@ fn account(status: &Value) -> String {
         "waiting",
     ];
     let row = |name: &str, of: &Value| {
-        let cells: String = COUNTS
-            .iter()
-            .map(|count| format!("{:>10}", of[*count].to_string()))
-            .collect();
+        let cells = COUNTS.map(|count| format!("{:>10}", of[count].to_string())).concat();
         format!("  {name:<14}{cells}\n")
     };
     let mut table = format!("  {:<14}{}\n", "", COUNTS.map(|count| format!("{count:>10}")).concat());

@@ -1,4 +1,5 @@
 //! The command line.
+#![expect(clippy::doc_markdown, reason = "the doc comments of the options are what --help prints")]
 
 mod demo;
 mod serve;

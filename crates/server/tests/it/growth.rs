@@ -69,7 +69,7 @@ async fn pages_ledger_and_memory_are_those_of_a_tenth_of_the_audience() {
         assert!(
             large * 2 <= small * 3,
             "{what}: {small} for 10 000 devices, {large} for 100 000"
-        )
+        );
     };
     within("pages", small.pages, large.pages);
     within("ledger", small.ledger_kib, large.ledger_kib);

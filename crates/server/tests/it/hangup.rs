@@ -53,9 +53,20 @@ async fn a_client_that_hangs_up_does_not_strand_its_push() {
 /// A client that never finishes its request is let go, and does not keep others out.
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_clients_are_let_go() {
-    let world = World::start(json!({}), &[("http.idle_timeout", "300ms"), ("http.body_timeout", "300ms"), ("http.max_connections", "4")]).await;
+    let world = World::start(
+        json!({}),
+        &[
+            ("http.idle_timeout", "300ms"),
+            ("http.body_timeout", "300ms"),
+            ("http.max_connections", "4"),
+        ],
+    )
+    .await;
     let mut slow = Vec::new();
-    for start in ["POST /api HTTP/1.1\r\nHost", "POST /api HTTP/1.1\r\nHost: b\r\nX-API-Key: test-key\r\nContent-Length: 100\r\n\r\n{"] {
+    for start in [
+        "POST /api HTTP/1.1\r\nHost",
+        "POST /api HTTP/1.1\r\nHost: b\r\nX-API-Key: test-key\r\nContent-Length: 100\r\n\r\n{",
+    ] {
         for _ in 0..4 {
             let mut stream = TcpStream::connect(world.server.addr).await.unwrap();
             stream.write_all(start.as_bytes()).await.unwrap();

@@ -11,7 +11,8 @@ const STREAMS: u64 = 20;
 const UNSETTLED: u64 = 200;
 /// What a kill may repeat.
 const BOUND: u64 = CONNECTIONS * STREAMS + UNSETTLED;
-const AUDIENCE: usize = 25 * BOUND as usize;
+const AUDIENCE: usize = 6_000;
+const _: () = assert!(AUDIENCE as u64 >= 20 * BOUND);
 const KILLS: u64 = 10;
 
 /// Ten broadcasts, each killed once at a random moment. With forty streams and ten milliseconds an answer each takes about a second and a half.

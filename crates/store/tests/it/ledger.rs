@@ -7,6 +7,7 @@ mod holds;
 mod model;
 mod plans;
 mod race;
+mod reject;
 mod report;
 mod take;
 mod world;
