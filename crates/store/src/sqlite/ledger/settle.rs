@@ -46,7 +46,7 @@ impl Books {
         Self {
             now,
             changes: BTreeMap::new(),
-            left_overs: LeftOvers::default(),
+            left_overs: LeftOvers::new(now),
             touched: BTreeSet::new(),
             ended: 0,
         }

@@ -170,17 +170,80 @@ async fn no_left_over_goes_before_its_time() {
     world.accept("p", tokens(2)).await;
     let page = world.take_one().await;
     let base = Timestamp(world.now().as_secs() * 1_000 + 5_000);
-    let dues = [base.plus(Duration::from_millis(900)), base];
+    let dues = [
+        base.plus(Duration::from_millis(900)),
+        base.plus(Duration::from_millis(100)),
+    ];
     let mut at = 0;
     let report = settle(&page, |_| {
         at += 1;
         Fate::Again(dues[at - 1])
     });
     world.report(report).await;
-    world.clock.set(dues[1]);
-    assert!(world.due().await.is_empty());
     world.clock.set(dues[0]);
+    assert!(world.due().await.is_empty());
+    world.clock.set(base.plus(Duration::from_secs(1)));
     assert_eq!(world.take_one().await.targets.len(), 2);
+}
+
+#[tokio::test]
+async fn left_overs_join_those_that_wait_for_the_same_second_already() {
+    let world = World::new();
+    world.accept("p", tokens(2_500)).await;
+    let pages = world.take_due().await;
+    world.ears.pages();
+    let due = Timestamp(world.now().as_secs() * 1_000 + 5_000);
+    for page in &pages {
+        world.report(settle(page, |_| Fate::Again(due))).await;
+    }
+    let made: std::collections::BTreeSet<_> = world.ears.pages().into_iter().map(|page| page.id).collect();
+    assert_eq!(
+        made.len(),
+        3,
+        "2 500 targets of three reports fill two pages and half of a third"
+    );
+    world.clock.set(due);
+    let mut sizes: Vec<usize> = world.take_due().await.iter().map(|page| page.targets.len()).collect();
+    sizes.sort_unstable();
+    assert_eq!(sizes, [500, 1_000, 1_000]);
+}
+
+#[tokio::test]
+async fn left_overs_do_not_join_a_page_that_somebody_has_taken() {
+    let world = World::new();
+    world.accept("p", tokens(1_500)).await;
+    let pages = world.take_due().await;
+    world.ears.pages();
+    let due = Timestamp(world.now().as_secs() * 1_000 + 5_000);
+    let one_again = |page| {
+        settle(page, |target| {
+            if target.position == 1 {
+                Fate::Again(due)
+            } else {
+                Fate::Sent
+            }
+        })
+    };
+    world.report(one_again(&pages[0])).await;
+    let waits = world.ears.pages().remove(0).id;
+    let taken = world
+        .store()
+        .take(&[waits], Duration::from_secs(60))
+        .await
+        .unwrap()
+        .remove(0);
+    world.report(one_again(&pages[1])).await;
+    assert_ne!(world.ears.pages()[0].id, waits);
+    world.report(settle(&taken, |_| Fate::Sent)).await;
+    let status = world.status("p").await;
+    assert_eq!(
+        (sent(&status), status.state),
+        (1_499, PushState::Running),
+        "the other one still waits"
+    );
+    world.clock.set(due);
+    world.drive(|_| Fate::Sent).await;
+    assert_eq!(sent(&world.status("p").await), 1_500);
 }
 
 #[tokio::test]
