@@ -1,7 +1,8 @@
 //! Targets to be tried again become pages of their own.
 //!
-//! They are merged by (leg, due second): over all pages that one job settles, and with what earlier jobs have put on a page that is due in that second, as
-//! long as nobody has taken it. So their pages are about as many as the seconds that they are due in, and not as the pages that they come from.
+//! They are merged by (leg, due time, rounded up): over all pages that one job settles, and with what earlier jobs have put on a page
+//! that is due then, as long as nobody has taken it. So their pages are about as many as the moments that they are due at, and not as
+//! the pages that they come from.
 //! Attempts, first try and suspicion stand beside each target.
 
 use std::collections::BTreeMap;
@@ -14,6 +15,9 @@ use super::{Context, pages};
 use crate::Result;
 use crate::codec::targets::{self, Stored, What};
 use crate::sqlite::writer::Tx;
+
+/// Shorter waits are rounded up to the tenth of a second, others to the second.
+const SHORT_MS: i64 = 2_000;
 
 /// What makes targets fit on one page.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -58,12 +62,14 @@ impl LeftOvers {
         });
     }
 
-    /// The end of the second, so that none of a page's targets goes before its time; what is due already is due now.
+    /// The end of the second (of the tenth, for short waits), so that none of a page's targets goes before its time; what is due already is due now.
     fn due(&self, due: Timestamp) -> Timestamp {
-        if due <= self.now {
+        let wait = due.0.saturating_sub(self.now.0);
+        if wait <= 0 {
             return self.now;
         }
-        Timestamp::from_secs(due.0.saturating_add(999).div_euclid(1_000))
+        let grain = if wait < SHORT_MS { 100 } else { 1_000 };
+        Timestamp(due.0.saturating_add(grain - 1).div_euclid(grain).saturating_mul(grain))
     }
 
     /// Writes the pages, whose legs exist.
@@ -96,11 +102,11 @@ impl LeftOvers {
     /// Into how many pages these fall, at most.
     pub(super) fn groups(left_over: &[LeftOver]) -> usize {
         let mut groups: Vec<(u8, i64)> = (left_over.iter())
-            .map(|l| (l.route.code(), l.due.0.div_euclid(1_000)))
+            .map(|l| (l.route.code(), l.due.0.div_euclid(100)))
             .collect();
         groups.sort_unstable();
         groups.dedup();
-        // The second that is running, and a page that was full.
+        // One that waited already and was full.
         groups.len() + 1 + left_over.len() / MAX_PAGE
     }
 }
