@@ -1,5 +1,8 @@
 //! The command line.
-#![expect(clippy::doc_markdown, reason = "the doc comments of the options are what --help prints")]
+#![expect(
+    clippy::doc_markdown,
+    reason = "the doc comments of the options are what --help prints"
+)]
 
 mod demo;
 mod serve;
