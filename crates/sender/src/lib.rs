@@ -14,6 +14,7 @@
 mod backoff;
 mod bodies;
 mod config;
+mod delivery;
 mod evidence;
 mod gate;
 mod holds;

@@ -9,17 +9,15 @@ use bugle_model::{Flow, Next, Outcome, Target, TargetKind, Timestamp};
 use bugle_provider::{Client, Prepared, Slot};
 
 use crate::bodies::Unprepared;
+use crate::delivery::Delivery;
 use crate::page::Page;
 use crate::routes::RouteState;
 use crate::thread::Thread;
 
 /// A target that was read longer ago is read again before it leaves.
-const STALE: Duration = Duration::from_secs(2);
+pub(crate) const STALE: Duration = Duration::from_secs(2);
 /// Everybody waits so long for a throttle at most; for a longer one the page is given back.
 const SHORT_THROTTLE: Duration = Duration::from_secs(2);
-/// A request that the provider did not process goes again at once so often, then it waits its turn.
-const AT_ONCE: u32 = 8;
-
 /// What a page is worked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -365,47 +363,5 @@ impl Work {
         self.targets = rest;
         self.read = Instant::now();
         Ok(same)
-    }
-}
-
-/// One target's way to the provider and back.
-struct Delivery {
-    thread: Rc<Thread>,
-    page: Rc<Page>,
-    route: Arc<RouteState>,
-    client: Rc<dyn Client>,
-    prepared: Prepared,
-    read: Instant,
-    mode: Mode,
-}
-
-impl Delivery {
-    async fn run(self, target: Target, slot: Slot) {
-        let started = Instant::now();
-        let outcome = self.send(&target, slot).await;
-        self.thread
-            .answered(&self.page, &self.route, &target, &outcome, started, self.mode);
-    }
-
-    /// Sends, and once more at once what the provider surely did not process, as long as the page may go on.
-    async fn send(&self, target: &Target, mut slot: Slot) -> Outcome {
-        for _ in 0..AT_ONCE {
-            let outcome = self.client.send(slot, &self.prepared, &target.kind).await;
-            let on = self.page.flow() == Flow::Running
-                && !self.page.is_lost()
-                && !self.thread.stop.is_cancelled()
-                && !self.route.is_held();
-            if outcome != Outcome::Unprocessed || !on {
-                return outcome;
-            }
-            slot = match self.client.slot().await {
-                Ok(slot) => slot,
-                Err(outcome) => return outcome,
-            };
-            if self.read.elapsed() >= STALE || self.page.lease_too_short(self.thread.longest_request) {
-                return Outcome::Unprocessed;
-            }
-        }
-        Outcome::Unprocessed
     }
 }

@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Settings;
 use crate::lifecycle::Lifecycle;
-use crate::{key, listen};
+use crate::{key, listen, telemetry};
 
 /// What a started server tells.
 pub(crate) struct Started {
@@ -68,6 +68,7 @@ pub(crate) async fn start(settings: &Settings, life: &Lifecycle, metrics: Promet
         .with_context(|| format!("http.listen: cannot listen on {}", settings.http.listen))?;
     let addr = listener.local_addr().context("http.listen: no address")?;
 
+    life.spawn("metrics", telemetry::upkeep(metrics.clone(), life.stop.clone()));
     fan_out(settings, life, &clock, &store, &queue, legs);
     let senders = Senders {
         store: Arc::clone(&store),

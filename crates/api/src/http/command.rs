@@ -6,6 +6,7 @@ use std::time::Instant;
 use ::http::StatusCode;
 use bugle_model::AppId;
 use bugle_service::Service;
+use futures_util::{StreamExt, stream};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -15,6 +16,9 @@ use super::methods::{Method, Prepared};
 use super::read::{Object, read, syntax};
 use crate::error::{Problem, problem};
 use crate::{ErrorMode, metrics};
+
+/// So many commands of a parallel batch run at once: enough to share the store's commits, and an end to what one request may take.
+const PARALLEL: usize = 256;
 
 /// Why a request ran nothing.
 pub(super) struct Refused {
@@ -171,15 +175,12 @@ pub(super) async fn run_batch(service: &Arc<Service>, app: &AppId, body: &[u8], 
         };
         calls.push(Call::read(&command.method, place, params).map_err(Refused::malformed)?);
     }
-    let mut replies = Vec::with_capacity(calls.len());
-    for call in calls {
-        let method = call.method;
-        let member = match call.run(service, app).await {
-            Outcome::Result(result) => format!("{{\"{method}\":{result}}}"),
-            outcome @ Outcome::Error(_) => text(&outcome.reply(None)),
-        };
-        replies.push(member);
-    }
+    let at_once = if batch.parallel == Some(true) { PARALLEL } else { 1 };
+    let replies: Vec<String> = stream::iter(calls)
+        .map(|call| call.member(service, app))
+        .buffered(at_once)
+        .collect()
+        .await;
     Ok(Reply {
         status: StatusCode::OK,
         body: format!("{{\"replies\":[{}]}}", replies.join(",")),
@@ -205,6 +206,15 @@ impl Call {
             place,
             work,
         })
+    }
+
+    /// Runs it; its reply as a member of a batch's list.
+    async fn member(self, service: &Arc<Service>, app: &AppId) -> String {
+        let method = self.method;
+        match self.run(service, app).await {
+            Outcome::Result(result) => format!("{{\"{method}\":{result}}}"),
+            outcome @ Outcome::Error(_) => text(&outcome.reply(None)),
+        }
     }
 
     async fn run(self, service: &Arc<Service>, app: &AppId) -> Outcome {

@@ -28,9 +28,9 @@ pub(super) struct Batch<'a> {
     /// In the order of the replies.
     #[serde(borrow)]
     pub(super) commands: Vec<BatchCommand<'a>>,
-    /// Accepted; commands run in order all the same.
-    #[serde(default, rename = "parallel")]
-    pub(super) _parallel: Option<bool>,
+    /// Commands may run at once and in any order.
+    #[serde(default)]
+    pub(super) parallel: Option<bool>,
 }
 
 /// `{"<method>": {…}}`.

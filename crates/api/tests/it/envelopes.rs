@@ -100,9 +100,30 @@ async fn one_malformed_command_stops_all_before_the_first() {
 }
 
 #[tokio::test]
+async fn a_parallel_batch_does_everything_once_and_answers_in_order() {
+    let api = Api::new();
+    let register =
+        |i: usize| json!({"device_register": {"id": format!("p{i}"), "platform": "android", "token": format!("t{i}")}});
+    let commands: Vec<_> = (0..1_000).map(register).collect();
+    let answer = api
+        .post(
+            "/api/batch",
+            json!({"parallel": true, "commands": commands}).to_string(),
+        )
+        .await;
+    let body = answer.json();
+    let replies = body["replies"].as_array().unwrap();
+    assert_eq!(replies.len(), 1_000);
+    for (i, reply) in replies.iter().enumerate() {
+        assert_eq!(reply["device_register"]["id"], format!("p{i}"));
+    }
+    assert_eq!(api.devices().await, 1_000);
+}
+
+#[tokio::test]
 async fn a_batch_answers_by_method() {
     let api = Api::new();
-    let body = json!({"parallel": true, "commands": [
+    let body = json!({"commands": [
         {"device_register": {"id": "a", "platform": "android", "token": "t"}},
         {"device_list": null},
         {"push_status": {"uid": "u"}},
