@@ -1,4 +1,4 @@
-//! The sections `[fanout]` and `[history]`.
+//! The sections `[fanout]`, `[history]` and `[devices]`.
 
 use bugle_model::Period;
 use serde::{Deserialize, Serialize};
@@ -77,5 +77,32 @@ impl HistoryConfig {
             .within("history.keep", Period::secs(60), Period::secs(3_650 * DAY))?;
         self.gone
             .within("history.gone", Period::secs(0), Period::secs(3_650 * DAY))
+    }
+}
+
+/// The section `[devices]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DevicesConfig {
+    /// Devices that have not registered for so long are removed; they can be put back for `history.gone`. 0s = never.
+    pub max_inactive: Period,
+}
+
+impl Default for DevicesConfig {
+    fn default() -> Self {
+        Self {
+            max_inactive: Period::secs(0),
+        }
+    }
+}
+
+impl DevicesConfig {
+    /// Checks the values; the error names the key.
+    pub fn validate(&self) -> Result<(), String> {
+        if self.max_inactive == Period::secs(0) {
+            return Ok(());
+        }
+        self.max_inactive
+            .within("devices.max_inactive", Period::secs(1), Period::secs(3_650 * DAY))
     }
 }

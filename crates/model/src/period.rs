@@ -69,7 +69,7 @@ impl fmt::Display for Period {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
         let fits = |(_, factor): &&(&str, u64)| millis.is_multiple_of(*factor) && millis >= *factor;
-        let (unit, factor) = UNITS.iter().find(fits).unwrap_or(&("ms", 1));
+        let (unit, factor) = UNITS.iter().find(fits).unwrap_or(&("s", 1));
         write!(f, "{}{unit}", millis / factor)
     }
 }
@@ -121,7 +121,7 @@ mod tests {
         let shown = |millis| Period::millis(millis).to_string();
         assert_eq!(
             [shown(0), shown(1_500), shown(90_000), shown(86_400_000)],
-            ["0ms", "1500ms", "90s", "1d"]
+            ["0s", "1500ms", "90s", "1d"]
         );
     }
 

@@ -11,11 +11,14 @@
 //! ```
 
 mod config;
+pub mod dry_run;
 pub mod fcm;
+mod finding;
 mod metrics;
 mod transport;
 
 pub use config::{Config, ConfigError, TlsConfig};
+pub use finding::{Finding, State};
 
 use std::any::Any;
 use std::rc::Rc;

@@ -1,7 +1,7 @@
 //! Takes pages, delivers their targets, reports what became of them.
 //!
 //! Each sender is a thread with a current-thread runtime, its own connections and its own pages; it meets the others in the queue, in the ledger and in `routes` (holds,
-//! throttles). Inside a thread every page in work is a task ([`work`]) that starts its targets one by one as streams become free, each request a task of
+//! throttles). Inside a thread every page in work is a task (`work`) that starts its targets one by one as streams become free, each request a task of
 //! its own, so that one silent token holds up nobody. What becomes of them is collected per page (`page`) and written down in batches (`report`).
 //!
 //! Invariants:

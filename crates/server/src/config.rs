@@ -26,6 +26,7 @@ pub(crate) struct Settings {
     pub(crate) queue: bugle_queue::Config,
     pub(crate) sender: bugle_sender::Config,
     pub(crate) history: bugle_fanout::HistoryConfig,
+    pub(crate) devices: bugle_fanout::DevicesConfig,
     pub(crate) log: Log,
     /// Reserved: several apps in one installation.
     #[serde(skip_serializing)]
@@ -161,6 +162,7 @@ impl Settings {
             self.queue.validate(),
             self.sender.validate(),
             self.history.validate(),
+            self.devices.validate(),
         ];
         for check in checks {
             check.map_err(anyhow::Error::msg)?;

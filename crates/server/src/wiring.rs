@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use bugle_fanout::expand::Expander;
+use bugle_fanout::inactive::Cleaner;
 use bugle_fanout::refill::Refiller;
 use bugle_fanout::sweep::Sweeper;
-use bugle_model::{AppId, Clock, PageRef, Provider as ProviderName, SystemClock};
+use bugle_model::{AppId, Clock, PageRef, Period, Provider as ProviderName, SystemClock};
 use bugle_provider::Provider;
+use bugle_provider::dry_run::DryRun;
 use bugle_provider::fcm::Fcm;
 use bugle_queue::Queue;
 use bugle_queue::memory::Memory;
@@ -51,10 +53,15 @@ impl Handover for Bell {
     }
 }
 
-/// Starts everything. It runs until the lifecycle's stop.
-pub(crate) async fn start(settings: &Settings, life: &Lifecycle, metrics: PrometheusHandle) -> anyhow::Result<Started> {
+/// Starts everything. It runs until the lifecycle's stop. With `dry_run` nothing is sent, and accepted after that time.
+pub(crate) async fn start(
+    settings: &Settings,
+    life: &Lifecycle,
+    metrics: PrometheusHandle,
+    dry_run: Option<Period>,
+) -> anyhow::Result<Started> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let providers = providers(settings, &clock)?;
+    let providers = providers(settings, &clock, dry_run)?;
     let queue: Arc<dyn Queue> = Arc::new(Memory::new(&settings.queue, Arc::clone(&clock)));
     let legs = Arc::new(Notify::new());
     let bell = Arc::new(Bell {
@@ -108,9 +115,13 @@ impl Started {
     }
 }
 
-fn providers(settings: &Settings, clock: &Arc<dyn Clock>) -> anyhow::Result<Providers> {
+fn providers(settings: &Settings, clock: &Arc<dyn Clock>, dry_run: Option<Period>) -> anyhow::Result<Providers> {
     let mut providers: HashMap<(AppId, ProviderName), Arc<dyn Provider>> = HashMap::new();
-    if settings.fcm.is_on() {
+    if let Some(latency) = dry_run {
+        let open = settings.fcm.connections * settings.fcm.streams;
+        let instead = DryRun::new(ProviderName::Fcm, latency.get(), open);
+        providers.insert((AppId::default_app(), ProviderName::Fcm), instead);
+    } else if settings.fcm.is_on() {
         let fcm = Fcm::open(&settings.fcm, &settings.tls, Arc::clone(clock))?;
         providers.insert((AppId::default_app(), ProviderName::Fcm), fcm);
     }
@@ -155,6 +166,12 @@ fn fan_out(
         config: settings.fanout.clone(),
         history: settings.history.clone(),
     };
+    let cleaner = Cleaner {
+        store: Arc::clone(store),
+        clock: Arc::clone(clock),
+        config: settings.devices.clone(),
+    };
+    life.spawn("inactive", cleaner.run(life.stop.clone()));
     life.spawn("expand", expander.run(life.stop.clone()));
     life.spawn("refill", refiller.run(life.stop.clone()));
     life.spawn("sweep", sweeper.run(life.stop.clone()));

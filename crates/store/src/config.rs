@@ -14,6 +14,8 @@ pub struct Config {
     pub cache_mib: u32,
     /// SQLite: threads that read.
     pub readers: u8,
+    /// Bring an older database to this version's form at start. Where `false`, `bugle migrate` does it, and `bugle serve` refuses an older one.
+    pub migrate: bool,
 }
 
 /// How hard SQLite makes sure.
@@ -33,6 +35,7 @@ impl Default for Config {
             synchronous: Synchronous::Full,
             cache_mib: 16,
             readers: 2,
+            migrate: true,
         }
     }
 }

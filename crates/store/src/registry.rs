@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use bugle_model::{
-    AppId, Channel, Device, DeviceDetails, DeviceFilter, DeviceId, DeviceSelector, Listing, Paging, Registration,
-    Subscription, SubscriptionFilter, Timestamp,
+    AppId, Channel, Device, DeviceDetails, DeviceFilter, DeviceId, DeviceKey, DeviceSelector, Listing, Paging,
+    Registration, Subscription, SubscriptionFilter, Timestamp,
 };
 
 use crate::Result;
@@ -55,6 +55,16 @@ pub trait Registry: Send + Sync {
     ///
     /// A device whose id or token has been registered again meanwhile stays gone. Returns how many came back.
     async fn restore(&self, app: &AppId, since: Timestamp) -> Result<u64>;
+
+    /// Walks on over the devices of all apps, from after `from`, and sets those aside whose latest registration is before `before`: they can be put back.
+    ///
+    /// Does a bounded step; returns how many those were, and where to go on (`None` = that was the end).
+    async fn remove_inactive(
+        &self,
+        from: DeviceKey,
+        before: Timestamp,
+        now: Timestamp,
+    ) -> Result<(u64, Option<DeviceKey>)>;
 
     /// Answers if the database does.
     async fn ping(&self) -> Result<()>;

@@ -5,7 +5,7 @@
 //! - `known`: every page that this queue has heard of and that has not been reported done: waiting here, or taken by a worker. It makes offering idempotent. A page
 //!   that is offered again while a worker has it (the ledger hands a given-back page over before the worker says so) is remembered and offered
 //!   again when the worker is done with it.
-//! - per lane a [`Turns`]: a ring of apps, each with a ring of legs, each with its references in the order they came. Taking goes
+//! - per lane a `Turns`: a ring of apps, each with a ring of legs, each with its references in the order they came. Taking goes
 //!   round both rings, so a leg of ten thousand pages and a leg of ten progress at the same rate.
 //! - per lane a heap of references that are not due yet, by due time.
 //!

@@ -64,7 +64,7 @@ impl Demo {
         telemetry::log(&settings.log)?;
         let life = Lifecycle::default();
         life.listen()?;
-        let server = wiring::start(&settings, &life, telemetry::metrics()?).await?;
+        let server = wiring::start(&settings, &life, telemetry::metrics()?, None).await?;
         let url = format!("http://{}", server.addr);
         say(&format!("simulator of FCM at {}\nbugle at {url}\n", sim.endpoint()))?;
         let client = Client::new(&url, KEY);

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
+use bugle_model::Period;
 use clap::Args;
 use secrecy::ExposeSecret;
 
@@ -24,6 +25,9 @@ pub(crate) struct Serve {
     /// The configuration, in TOML
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Send nothing: every push is counted as accepted by FCM, after this time. Needs no credentials
+    #[arg(long, value_name = "LATENCY", num_args = 0..=1, default_missing_value = "50ms")]
+    dry_run: Option<Period>,
 }
 
 impl Serve {
@@ -33,12 +37,14 @@ impl Serve {
         let metrics = telemetry::metrics()?;
         let life = Lifecycle::default();
         life.listen()?;
-        let started = wiring::start(&settings, &life, metrics).await?;
+        let started = wiring::start(&settings, &life, metrics, self.dry_run).await?;
         tracing::info!(address = %started.addr, data = %settings.data.dir.display(), "listening on http://{}", started.addr);
         if settings.api.insecure {
             tracing::warn!("api.insecure is on: whoever reaches the API may use it");
         }
-        if !settings.fcm.is_on() {
+        if self.dry_run.is_some() {
+            tracing::warn!("dry run: nothing is sent, everything counts as accepted");
+        } else if !settings.fcm.is_on() {
             tracing::warn!(
                 "no provider is configured: devices can be registered, pushes are refused; set fcm.credentials_file"
             );

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 use super::checkpoint::RESTART_ABOVE;
-use super::migrate::migrate;
+use super::migrate::{migrate, must_be_current};
 use crate::config::{Config, Synchronous};
 use crate::{Error, Result};
 
@@ -32,7 +32,11 @@ impl Connections {
     fn connect(path: &Path, config: &Config) -> Result<Self> {
         let mut writer = connect(path, config, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         keep_log(&writer, path)?;
-        migrate(&mut writer, path)?;
+        if config.migrate {
+            migrate(&mut writer, path)?;
+        } else {
+            must_be_current(&writer, path)?;
+        }
         let readers = (0..config.readers.max(1)).map(|_| connect(path, config, OpenFlags::SQLITE_OPEN_READ_ONLY));
         Ok(Self {
             writer,
@@ -40,6 +44,22 @@ impl Connections {
             checkpointer: connect(path, config, OpenFlags::SQLITE_OPEN_READ_WRITE)?,
         })
     }
+}
+
+/// Migrates the file and closes it; answers its form before and after.
+pub(super) fn migrate_only(path: &Path, config: &Config) -> Result<(usize, usize)> {
+    let migrated = || {
+        let mut writer = connect(path, config, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        keep_log(&writer, path)?;
+        migrate(&mut writer, path)
+    };
+    migrated().map_err(|error| not_usable(path, error))
+}
+
+/// Reads which form the file has and which one this version writes. Changes nothing, waits for nobody.
+pub(super) fn form(path: &Path, config: &Config) -> Result<(usize, usize)> {
+    let read = || super::migrate::form(&connect(path, config, OpenFlags::SQLITE_OPEN_READ_ONLY)?, path);
+    read().map_err(|error| not_usable(path, error))
 }
 
 fn connect(path: &Path, config: &Config, mode: OpenFlags) -> Result<Connection> {

@@ -1,4 +1,4 @@
-//! Devices that a provider declared dead: forgotten, kept aside, put back, purged.
+//! Devices that a provider declared dead, or that were not registered for long: forgotten, kept aside, put back, purged.
 
 #[cfg(test)]
 mod tests;
@@ -18,6 +18,13 @@ pub(super) const RESTORE_COST: Cost = Cost {
     rows: RESTORE_STEP,
     removals: 0,
 };
+
+/// The reason of devices that were removed because they had not been registered for long.
+const INACTIVE: &str = "inactive";
+/// At most so many of them are removed in one transaction, …
+pub(super) const INACTIVE_STEP: usize = 256;
+/// … and so many devices looked at.
+const INACTIVE_WALK: u32 = 5_000;
 
 /// A token that was found dead.
 pub(super) struct Death<'a> {
@@ -60,6 +67,47 @@ pub(super) fn forget_dead(conn: &Connection, app: i64, death: &Death<'_>) -> Res
     {
         return Ok(false);
     }
+    set_aside(conn, stored.key, death.push.as_str(), death.reason, death.at)?;
+    Ok(true)
+}
+
+/// Moves the devices whose latest registration still is before then to `gone`. Returns how many those were.
+pub(super) fn forget_inactive(conn: &Connection, keys: &[DeviceKey], before: Timestamp, at: Timestamp) -> Result<u64> {
+    let mut still = conn.prepare_cached("SELECT EXISTS (SELECT 1 FROM devices WHERE key = ? AND updated_at < ?)")?;
+    let mut forgotten = 0;
+    for key in keys {
+        if still.query_row((key.0, before.0), |row| row.get(0))? {
+            set_aside(conn, *key, "", INACTIVE, at)?;
+            forgotten += 1;
+        }
+    }
+    Ok(forgotten)
+}
+
+/// Reads on in the registry: the keys of devices not registered since `before`, and where to go on (`None` = that was the end).
+pub(super) fn find_inactive(
+    conn: &Connection,
+    from: DeviceKey,
+    before: Timestamp,
+) -> Result<(Vec<DeviceKey>, Option<DeviceKey>)> {
+    let mut statement =
+        conn.prepare_cached("SELECT key, updated_at FROM devices WHERE key > ? ORDER BY key LIMIT ?")?;
+    let mut rows = statement.query((from.0, INACTIVE_WALK))?;
+    let (mut found, mut seen, mut last) = (Vec::new(), 0, from);
+    while let Some(row) = rows.next()? {
+        seen += 1;
+        last = DeviceKey(row.get(0)?);
+        if row.get::<_, i64>(1)? < before.0 {
+            found.push(last);
+            if found.len() == INACTIVE_STEP {
+                return Ok((found, Some(last)));
+            }
+        }
+    }
+    Ok((found, (seen == INACTIVE_WALK).then_some(last)))
+}
+
+fn set_aside(conn: &Connection, key: DeviceKey, push: &str, reason: &str, at: Timestamp) -> Result<()> {
     conn.prepare_cached(
         "INSERT INTO gone (app, id, provider, platform, platform_word, token, user, meta, timezone, locale, created_at, updated_at,
             subscriptions, push_uid, reason, gone_at)
@@ -67,9 +115,8 @@ pub(super) fn forget_dead(conn: &Connection, app: i64, death: &Death<'_>) -> Res
             (SELECT json_group_array(json_array(channel, origins)) FROM subscriptions WHERE key = ?1), ?2, ?3, ?4
          FROM devices WHERE key = ?1",
     )?
-    .execute((stored.key.0, death.push.as_str(), death.reason, death.at.0))?;
-    devices::delete(conn, stored.key)?;
-    Ok(true)
+    .execute((key.0, push, reason, at.0))?;
+    devices::delete(conn, key)
 }
 
 /// Puts back the next devices after `from` that died at or after `since`, newest first, so that of two deaths of one device

@@ -17,12 +17,30 @@ const MIGRATIONS: &[&str] = &[
 /// Marks the file as bugle's, "bugl" in ASCII.
 const APPLICATION_ID: i64 = 0x6275_676c;
 
-/// Runs the migrations that are missing.
-pub(super) fn migrate(conn: &mut Connection, path: &Path) -> Result<()> {
+/// Runs the migrations that are missing; answers the form before and after.
+pub(super) fn migrate(conn: &mut Connection, path: &Path) -> Result<(usize, usize)> {
     apply(conn, path, MIGRATIONS)
 }
 
-fn apply(conn: &mut Connection, path: &Path, migrations: &[&str]) -> Result<()> {
+/// Refuses a database that has had fewer migrations than there are.
+pub(super) fn must_be_current(conn: &Connection, path: &Path) -> Result<()> {
+    let (done, known) = form(conn, path)?;
+    if done == known {
+        return Ok(());
+    }
+    Err(Error::Setup(format!(
+        "{} has the form {done} of an older bugle, this one needs {known}, and [store] migrate is false: make a backup, then run `bugle migrate`",
+        path.display()
+    )))
+}
+
+/// The migrations that the database has had, and those that this version knows.
+pub(super) fn form(conn: &Connection, path: &Path) -> Result<(usize, usize)> {
+    Ok((had(conn, path, MIGRATIONS)?, MIGRATIONS.len()))
+}
+
+/// How many of the migrations the database has had. It must be bugle's, or empty.
+fn had(conn: &Connection, path: &Path, migrations: &[&str]) -> Result<usize> {
     let version: i64 = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     let application: i64 = conn.query_row("PRAGMA application_id", [], |row| row.get(0))?;
     let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
@@ -40,6 +58,11 @@ fn apply(conn: &mut Connection, path: &Path, migrations: &[&str]) -> Result<()> 
             migrations.len()
         )));
     }
+    Ok(done)
+}
+
+fn apply(conn: &mut Connection, path: &Path, migrations: &[&str]) -> Result<(usize, usize)> {
+    let done = had(conn, path, migrations)?;
     for (number, sql) in migrations.iter().enumerate().skip(done) {
         let tx = conn.transaction()?;
         tx.execute_batch(sql)?;
@@ -48,7 +71,7 @@ fn apply(conn: &mut Connection, path: &Path, migrations: &[&str]) -> Result<()> 
         tx.commit()?;
         tracing::info!(form = number + 1, "database migrated");
     }
-    Ok(())
+    Ok((done, migrations.len()))
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ mod subscriptions;
 mod thread;
 mod writer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bugle_model::Clock;
@@ -43,7 +43,7 @@ use self::ledger::Leases;
 use self::lock::Lock;
 use self::readers::Readers;
 use self::writer::Writer;
-use crate::{Config, Handover, Result};
+use crate::{Config, Error, Handover, Result};
 
 /// The store. Dropping it finishes what was asked for, waits for its threads and gives the lock back.
 ///
@@ -69,14 +69,13 @@ pub fn open(
     handover: Arc<dyn Handover>,
 ) -> Result<Arc<Store>> {
     let path = files::database(&config.url, data_dir)?;
-    files::create_dir(data_dir)?;
-    files::create_dir(path.parent().unwrap_or(data_dir))?;
-    let path = files::create_file(&path)?;
-    // Two bugles with directories of their own must not meet in one database either.
-    let locks = vec![
-        Lock::take(&data_dir.join("lock"))?,
-        Lock::take(&path.with_added_extension("lock"))?,
-    ];
+    if !config.migrate && !path.exists() {
+        return Err(Error::Setup(format!(
+            "there is no database {} yet, and [store] migrate is false: run `bugle migrate`, which makes it",
+            path.display()
+        )));
+    }
+    let (path, locks) = claim(&path, data_dir)?;
     let connections = Connections::open(&path, config)?;
     let apps = Apps::load(&connections.writer)?;
     let writer = Writer::start(connections.writer, handover)?;
@@ -89,4 +88,39 @@ pub fn open(
         clock,
         _locks: locks,
     }))
+}
+
+/// Brings the database that the settings name to this version's form, creating it where there is none, whatever `migrate` says.
+/// Answers its form before and after: how many migrations it has had.
+///
+/// Fails like [`open`], also while a bugle runs on it.
+pub fn migrate(config: &Config, data_dir: &Path) -> Result<(usize, usize)> {
+    let path = files::database(&config.url, data_dir)?;
+    let (path, _locks) = claim(&path, data_dir)?;
+    connections::migrate_only(&path, config)
+}
+
+/// Where the database is.
+pub fn path(config: &Config, data_dir: &Path) -> Result<PathBuf> {
+    files::database(&config.url, data_dir)
+}
+
+/// The form of the database that the settings name, and the one that this version writes. Takes no lock, changes nothing.
+///
+/// Fails with [`crate::Error::Setup`] if it is of another program or of a newer version, or cannot be read.
+pub fn form(config: &Config, data_dir: &Path) -> Result<(usize, usize)> {
+    connections::form(&files::database(&config.url, data_dir)?, config)
+}
+
+/// Makes sure that directory and file are there, for nobody else: neither another bugle nor other users of the machine.
+fn claim(path: &Path, data_dir: &Path) -> Result<(PathBuf, Vec<Lock>)> {
+    files::create_dir(data_dir)?;
+    files::create_dir(path.parent().unwrap_or(data_dir))?;
+    let path = files::create_file(path)?;
+    // Two bugles with directories of their own must not meet in one database either.
+    let locks = vec![
+        Lock::take(&data_dir.join("lock"))?,
+        Lock::take(&path.with_added_extension("lock"))?,
+    ];
+    Ok((path, locks))
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bugle_model::{
-    AppId, Channel, DeviceDetails, DeviceFilter, DeviceId, DeviceSelector, Listing, Origins, Paging, Registration,
-    Subscription, SubscriptionFilter, Timestamp,
+    AppId, Channel, DeviceDetails, DeviceFilter, DeviceId, DeviceKey, DeviceSelector, Listing, Origins, Paging,
+    Registration, Subscription, SubscriptionFilter, Timestamp,
 };
 
 use super::devices::{self, Entry};
@@ -133,6 +133,22 @@ impl Registry for Store {
             from = next;
         }
         Ok(restored)
+    }
+
+    async fn remove_inactive(
+        &self,
+        from: DeviceKey,
+        before: Timestamp,
+        now: Timestamp,
+    ) -> Result<(u64, Option<DeviceKey>)> {
+        let read = move |conn: &rusqlite::Connection| gone::find_inactive(conn, from, before);
+        let (keys, next) = self.readers.run(read).await?;
+        if keys.is_empty() {
+            return Ok((0, next));
+        }
+        let job = move |tx: &super::writer::Tx<'_>| gone::forget_inactive(tx.conn(), &keys, before, now);
+        let removed = self.writer.run(false, Cost::removals(gone::INACTIVE_STEP), job).await?;
+        Ok((removed, next))
     }
 
     async fn ping(&self) -> Result<()> {

@@ -2,6 +2,7 @@
 
 mod concurrency;
 mod filters;
+mod inactive;
 mod paging;
 mod registering;
 mod removing;
