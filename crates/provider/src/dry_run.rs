@@ -110,7 +110,7 @@ impl Client for DryClient {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn it_accepts_after_the_latency_and_bounds_what_is_open() {
         let client = DryRun::new(ProviderName::Fcm, Duration::from_millis(50), 4).client(2);
         let body = RawValue::from_string("{}".to_owned()).unwrap();
@@ -123,10 +123,10 @@ mod tests {
                 .is_err(),
             "two of four are this thread's"
         );
-        let began = tokio::time::Instant::now();
+        let began = std::time::Instant::now();
         let outcome = client.send(first, &push, &target).await;
         assert!(matches!(outcome, Outcome::Accepted { .. }));
-        assert_eq!(began.elapsed(), Duration::from_millis(50));
+        assert!(began.elapsed() >= Duration::from_millis(50));
         drop(second);
         assert!(client.slot().await.is_ok());
         client.close();

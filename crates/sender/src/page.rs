@@ -26,7 +26,7 @@ pub(crate) struct Page {
     pub(crate) lane: Lane,
     pub(crate) expires_at: Timestamp,
     state: RefCell<State>,
-    /// An answer came, the lease was prolonged, or the push's flow changed.
+    /// The last open request was answered, the lease was prolonged, or the push's flow changed.
     pub(crate) changed: Notify,
 }
 
@@ -188,8 +188,11 @@ impl Page {
             Ending::Failed => state.count(target, |counts| counts.failed += 1),
             Ending::Again(left_over) => state.leave_over(left_over),
         }
+        let last = state.in_flight == 0;
         drop(state);
-        self.changed.notify_waiters();
+        if last {
+            self.changed.notify_waiters();
+        }
     }
 
     /// A target is counted without a request.

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bugle_model::{AppId, Clock, Lane, Outcome, PageId, PageRef, Provider, Route, Taken, Target, TargetKind};
+use bugle_model::{AppId, Clock, Lane, Outcome, PageId, PageRef, Provider, Taken, Target, TargetKind};
 use bugle_provider::Client;
 use bugle_queue::{Queue, Want};
 use bugle_store::Store;
@@ -190,8 +190,8 @@ impl Thread {
     }
 
     /// This thread's client of an app's provider, opened when it is first needed. `None` = the provider is not configured.
-    pub(crate) fn client(&self, app: &AppId, route: Route) -> Option<Rc<dyn Client>> {
-        let key = (app.clone(), route.provider?);
+    pub(crate) fn client(&self, app: &AppId, provider: Provider) -> Option<Rc<dyn Client>> {
+        let key = (app.clone(), provider);
         if let Some(client) = self.clients.borrow().get(&key) {
             return Some(Rc::clone(client));
         }

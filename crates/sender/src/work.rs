@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bugle_model::{Flow, Next, Outcome, Target, TargetKind, Timestamp};
+use bugle_model::{Flow, Next, Outcome, Provider, Target, TargetKind, Timestamp};
 use bugle_provider::{Client, Prepared, Slot};
 
 use crate::bodies::Unprepared;
@@ -49,6 +49,20 @@ enum Step {
     Stop(Stop),
 }
 
+/// Why a target cannot be sent now.
+enum Unready {
+    /// It ends as if the provider had answered so.
+    Refused(Outcome),
+    /// The page waits.
+    Later,
+}
+
+/// The outcome where the provider is not configured: held for lack of credentials, and sent once there are some.
+const UNCONFIGURED: Outcome = Outcome::Credential {
+    reason: "not configured",
+    exchange_refused: false,
+};
+
 /// One page's work.
 pub(crate) struct Work {
     thread: Rc<Thread>,
@@ -59,6 +73,8 @@ pub(crate) struct Work {
     mode: Mode,
     /// The route of the last target: pages of a leg have one.
     route: Option<Arc<RouteState>>,
+    /// What the last target was sent with.
+    ready: Option<(Provider, Rc<dyn Client>, Prepared)>,
 }
 
 impl Work {
@@ -78,6 +94,7 @@ impl Work {
             read: Instant::now(),
             mode,
             route: None,
+            ready: None,
         }
     }
 
@@ -171,32 +188,17 @@ impl Work {
         if let Some(wait) = route.throttled() {
             return self.throttled(target, wait).await;
         }
-        let Some(client) = self.thread.client(&self.page.app, target.route) else {
-            self.refuse(
-                target,
-                &route,
-                &Outcome::Credential {
-                    reason: "not configured",
-                    exchange_refused: false,
-                },
-            );
-            return Step::Done;
+        let (client, prepared) = match self.ready(target).await {
+            Ok(ready) => ready,
+            Err(Unready::Refused(outcome)) => {
+                self.refuse(target, &route, &outcome);
+                return Step::Done;
+            }
+            Err(Unready::Later) => {
+                return Step::Stop(Stop::Back(self.thread.clock.now().plus(Duration::from_secs(1))));
+            }
         };
-        match self.prepare(target, client.as_ref()).await {
-            Ok(prepared) => self.slot(target, &route, client, prepared).await,
-            Err(Unprepared::Store(error)) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "cannot read a push's body: the store failed"
-                );
-                Step::Stop(Stop::Back(self.thread.clock.now().plus(Duration::from_secs(1))))
-            }
-            Err(Unprepared::Invalid(problem)) => {
-                tracing::warn!(push.key = self.page.id.push.0, problem = %problem, "a push cannot be rendered");
-                self.refuse(target, &route, &Outcome::Payload { reason: "unrenderable" });
-                Step::Done
-            }
-        }
+        self.slot(target, &route, client, prepared).await
     }
 
     /// Must the page stop before its next target?
@@ -255,22 +257,41 @@ impl Work {
             .answered(&self.page, route, target, outcome, Instant::now(), self.mode);
     }
 
-    async fn prepare(&self, target: &Target, client: &dyn Client) -> Result<Prepared, Unprepared> {
-        let Some(provider) = target.route.provider else {
-            return Err(Unprepared::Invalid(bugle_model::Invalid::new(
-                "the target has no provider",
-            )));
-        };
-        self.thread
+    /// The client and the rendered push for the target's provider; the last ones are kept, for they are mostly the same.
+    async fn ready(&mut self, target: &Target) -> Result<(Rc<dyn Client>, Prepared), Unready> {
+        let provider = target.route.provider.ok_or(Unready::Refused(UNCONFIGURED))?;
+        if let Some((known, client, prepared)) = &self.ready
+            && *known == provider
+        {
+            return Ok((Rc::clone(client), prepared.clone()));
+        }
+        let client = self
+            .thread
+            .client(&self.page.app, provider)
+            .ok_or(Unready::Refused(UNCONFIGURED))?;
+        let (store, push, body) = (self.thread.store.as_ref(), self.page.id.push, self.body.as_deref());
+        match self
+            .thread
             .bodies
-            .prepare(
-                self.thread.store.as_ref(),
-                self.page.id.push,
-                self.body.as_deref(),
-                provider,
-                client,
-            )
+            .prepare(store, push, body, provider, client.as_ref())
             .await
+        {
+            Ok(prepared) => {
+                self.ready = Some((provider, Rc::clone(&client), prepared.clone()));
+                Ok((client, prepared))
+            }
+            Err(Unprepared::Store(error)) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot read a push's body: the store failed"
+                );
+                Err(Unready::Later)
+            }
+            Err(Unprepared::Invalid(problem)) => {
+                tracing::warn!(push.key = push.0, problem = %problem, "a push cannot be rendered");
+                Err(Unready::Refused(Outcome::Payload { reason: "unrenderable" }))
+            }
+        }
     }
 
     async fn slot(&mut self, target: &Target, route: &RouteState, client: Rc<dyn Client>, prepared: Prepared) -> Step {

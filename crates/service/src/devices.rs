@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bugle_model::{
     AppId, Device, DeviceDetails, DeviceFilter, DeviceId, DeviceSelector, Listing, Locale, Provider, Registration,
-    TimeZone, Token,
+    TimeZone, Timestamp, Token,
 };
 
 use crate::check::{self, Words};
@@ -156,6 +156,21 @@ impl Service {
         let removed = self.store.remove(app, &which).await?;
         ::metrics::counter!(metrics::REMOVALS).increment(removed);
         Ok(())
+    }
+
+    /// Puts devices back that were removed as dead at or after this moment, in Unix seconds. Answers how many came back.
+    ///
+    /// One whose id or token is in use again stays gone. In steps: a failure of the database leaves the steps before it done.
+    pub async fn restore_devices(&self, app: &AppId, since: Option<i64>) -> Result<u64> {
+        let since = since.ok_or_else(|| Error::invalid("since", "must be given, in Unix seconds"))?;
+        let since = Timestamp::from_secs(since);
+        if since.0 < 0 || since > self.clock.now() {
+            return Err(Error::invalid(
+                "since",
+                "expected a moment in the past, in Unix seconds",
+            ));
+        }
+        Ok(self.store.restore(app, since).await?)
     }
 
     /// Lists devices in the order of their ids.

@@ -28,6 +28,14 @@ pub struct Config {
     pub access_token_bytes: usize,
     /// So many of the newest accepted messages are kept to be looked at.
     pub keep_messages: usize,
+    /// Whether there is a blind sink too, on a port of its own: HTTP/2 that is answered unseen (see the crate).
+    pub blind: bool,
+    /// Where the blind sink listens; without it a free port of `listen`'s address.
+    pub blind_listen: Option<SocketAddr>,
+    /// The threads of the blind sink, each with connections of its own; at least 1.
+    pub blind_threads: usize,
+    /// Whether the blind sink counts distinct tokens; it then looks for `"token":"` in every body.
+    pub blind_tokens: bool,
     /// How it behaves at first.
     pub settings: Settings,
 }
@@ -43,6 +51,10 @@ impl Default for Config {
             state_dir: None,
             access_token_bytes: 1_000,
             keep_messages: 16,
+            blind: false,
+            blind_listen: None,
+            blind_threads: 1,
+            blind_tokens: false,
             settings: Settings::default(),
         }
     }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::choice::token_hash;
 use crate::fault::Outcome;
 use crate::form;
+use crate::page;
 use crate::reply::Reply;
 use crate::shared::Shared;
 
@@ -18,7 +19,9 @@ const PAGE_LIMIT: usize = 10_000;
 const INDEX: &str = "\
 The bugle simulator.
 
-GET  /sim/stats                 counters
+GET  /sim                       the statistics as a page for people
+GET  /sim/stats                 counters, the rate of the last second, memory and CPU time
+GET  /sim/rates                 messages in each of the last seconds
 GET  /sim/tokens                what became of each token; ?class=accepted&limit=1000&after=CURSOR
 GET  /sim/tokens/TOKEN          what became of one
 GET  /sim/messages              the newest accepted messages
@@ -28,19 +31,22 @@ POST /sim/reset                 forget statistics, tokens and messages
 POST /sim/revoke                make every access token invalid
 GET  /sim/ca.pem                the certificate authority to trust
 GET  /sim/service-account.json  the credentials to send with
+GET  /sim/help                  this list
 ";
 
 /// Answers a request to `/sim` and below; `path` is what follows that.
 pub(crate) fn answer(shared: &Arc<Shared>, method: &Method, path: &str, query: Option<&str>, body: &[u8]) -> Reply {
     match (method.as_str(), path) {
-        ("GET", "" | "/") => Reply::text(StatusCode::OK, INDEX),
-        ("GET", "/stats") => json(&shared.stats()),
+        ("GET", "" | "/") => page::statistics(shared),
+        ("GET", "/help") => Reply::text(StatusCode::OK, INDEX),
+        ("GET", "/stats") => json(&shared.report()),
+        ("GET", "/rates") => json(&shared.rates.seconds()),
         ("GET", "/messages") => json(&shared.messages.list()),
         ("GET", "/settings") => json(&*shared.settings()),
         ("POST", "/settings") => settings(shared, body),
         ("POST", "/reset") => {
             shared.reset();
-            json(&shared.stats())
+            json(&shared.report())
         }
         ("POST", "/revoke") => {
             shared.oauth.revoke();
@@ -51,9 +57,12 @@ pub(crate) fn answer(shared: &Arc<Shared>, method: &Method, path: &str, query: O
         ("GET", "/tokens") => tokens(shared, query.unwrap_or_default()),
         ("GET", path) => match path.strip_prefix("/tokens/") {
             Some(token) => one_token(shared, &form::percent_decode(token.as_bytes())),
-            None => wrong(StatusCode::NOT_FOUND, "no such path; GET /sim lists them"),
+            None => wrong(StatusCode::NOT_FOUND, "no such path; GET /sim/help lists them"),
         },
-        _ => wrong(StatusCode::NOT_FOUND, "no such path or method; GET /sim lists them"),
+        _ => wrong(
+            StatusCode::NOT_FOUND,
+            "no such path or method; GET /sim/help lists them",
+        ),
     }
 }
 

@@ -35,6 +35,9 @@ pub enum Error {
     /// The TLS configuration was refused.
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),
+    /// A thread of the blind sink could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
     /// A setting has an unknown name or a wrong value; the text names it.
     #[error("settings: {0}")]
     Settings(String),

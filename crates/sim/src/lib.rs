@@ -1,6 +1,7 @@
 //! The simulator of push providers: an independent server that checks what bugle sends, misbehaves when told to, and
 //! keeps an account of its own. It imports no other crate of this workspace, so that a mistake there is not repeated
-//! here. Today it speaks FCM HTTP v1 and the `OAuth2` endpoint of Google's service accounts.
+//! here. Today it speaks FCM HTTP v1 and the `OAuth2` endpoint of Google's service accounts. `docs/simulator.md` is for
+//! those who send to it; this page is for those who start it in their tests or read on in its source.
 //!
 //! ```no_run
 //! # async fn example() -> bugle_sim::Result<()> {
@@ -22,7 +23,9 @@
 //! |---|---|
 //! | `POST /v1/projects/{project}/messages:send` | FCM: bearer, project and message are checked as FCM does |
 //! | `POST /token` | `OAuth2`: a JWT of the service account for an access token |
-//! | `GET /sim/stats` | [`Stats`] |
+//! | `GET /sim` | the statistics as a page that refreshes itself, with a form for the settings |
+//! | `GET /sim/stats` | [`Report`]: [`Stats`], the rate of the last second, memory and CPU time |
+//! | `GET /sim/rates` | messages in each of the last 180 seconds, newest last |
 //! | `GET /sim/tokens?class=&after=&limit=` | [`TokenPage`]: what became of each token, of one class or of all; `limit` 1 to 10000 (1000), `after` is the `next` of the page before |
 //! | `GET /sim/tokens/{token}` | [`TokenCounts`] of one token (percent-encoded) |
 //! | `GET /sim/messages` | the newest accepted messages, [`SeenMessage`], newest last |
@@ -30,6 +33,7 @@
 //! | `POST /sim/reset` | forgets statistics, tokens and messages; settings and access tokens stay |
 //! | `POST /sim/revoke` | makes every access token invalid |
 //! | `GET /sim/ca.pem`, `GET /sim/service-account.json` | what a client needs |
+//! | `GET /sim/help` | this list |
 //!
 //! Whoever reaches the port can read the simulator's credentials and change its behaviour: it is made for loopback
 //! and for test networks.
@@ -82,9 +86,10 @@
 //! | `shares` | `{}` | thousandths per fault: `{"unregistered": 10, "unavailable": 10}` |
 //! | `seed` | 0 | which tokens the shares meet |
 //! | `faults_per_token` | `null` | after so many requests a token meets no transient fault any more |
+//! | `latency` | `null` | how long answers to messages wait, drawn for each: [`Latency`]; `null`: `latency_ms` says it |
 //! | `latency_ms` | 0 | every answer to a message waits so long |
-//! | `slow_ms` | 5000 | how long `slow` waits |
-//! | `retry_after_s` | 1 | `Retry-After` of the 429s; `null`: none |
+//! | `slow_ms` | 5000 | how long `slow` waits, instead of the latency |
+//! | `retry_after_s` | 1 | `Retry-After` of the 429s; none only by [`Sim::set`] |
 //! | `unavailable_retry_after_s` | `null` | `Retry-After` of 503 |
 //! | `goaway_every` | `null` | GOAWAY after so many messages on a connection; later streams are not processed |
 //! | `cut_every` | `null` | every so-manieth message of a connection cuts it |
@@ -102,9 +107,17 @@
 //! only ever asked for. What `validate_only` checks is `validated` and not accepted. A token's *class* is its newest
 //! definitive outcome among accepted, unregistered, badtoken, payload, malformed and mismatch, else its newest of all.
 //!
+//! # The blind mode
+//!
+//! With [`Config::blind`] there is a second port, [`Sim::blind_endpoint`], whose HTTP/2 is answered without being
+//! looked at: 200 to every request that ends. It exists for measuring speed on a machine that runs the sender too. Its
+//! requests are counted in [`Stats`] as accepted, and with [`Config::blind_tokens`] its distinct tokens too, by hashes;
+//! no setting but `stream_limit` has a meaning there. Exchanges of tokens stay with the first port.
+//!
 //! Invariant: the sum of [`Stats::outcomes`] plus what is still open is [`Stats::requests`], and the sum over the
-//! listing of tokens is the same, less what named no target.
+//! listing of tokens is the same, less what named no target and what was sent blindly.
 
+mod blind;
 mod choice;
 mod config;
 mod control;
@@ -115,9 +128,14 @@ mod form;
 mod http1;
 mod http2;
 mod identity;
+mod latency;
 mod messages;
 mod oauth;
+mod page;
+mod process;
+mod rates;
 mod reply;
+mod report;
 mod server;
 mod settings;
 mod shared;
@@ -130,7 +148,10 @@ pub use config::Config;
 pub use error::{Error, Result};
 pub use fault::{Fault, Outcome};
 pub use identity::Files;
+pub use latency::Latency;
 pub use messages::SeenMessage;
+pub use process::Process;
+pub use report::{BlindStats, Report};
 pub use settings::Settings;
 pub use sim::Sim;
 pub use stats::Stats;

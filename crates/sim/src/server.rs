@@ -21,13 +21,13 @@ use crate::{http1, http2};
 /// The longest body that is read, in bytes.
 pub(crate) const BODY_LIMIT: usize = 64 * 1024;
 /// The first byte of a TLS record that holds a handshake.
-const TLS_HANDSHAKE: u8 = 0x16;
+pub(crate) const TLS_HANDSHAKE: u8 = 0x16;
 /// The first bytes of every HTTP/2 connection, and of no request of HTTP/1.1.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0";
 /// How long a connection may take to say what it speaks.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const HELLO_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to rest when accepting fails, for instance because file descriptors have run out.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts until it is told to stop or aborted; both cut every connection, and stopping waits until they are gone.
 pub(crate) async fn listen(
@@ -59,10 +59,10 @@ pub(crate) async fn listen(
 }
 
 /// Counts a connection as open as long as it lives.
-struct OpenConnection(Arc<Shared>);
+pub(crate) struct OpenConnection(Arc<Shared>);
 
 impl OpenConnection {
-    fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
         shared.counters.connections_opened.fetch_add(1, Ordering::Relaxed);
         shared.counters.connections_open.fetch_add(1, Ordering::Relaxed);
         Self(shared)

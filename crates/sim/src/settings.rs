@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::fault::Fault;
+use crate::latency::Latency;
 
 /// How the simulator behaves, beside what a token's prefix asks for.
 ///
@@ -26,9 +27,11 @@ pub struct Settings {
     pub seed: u64,
     /// After so many requests a token meets no transient fault any more, except one whose prefix has its own number.
     pub faults_per_token: Option<u32>,
-    /// Every answer to a message waits so long, in milliseconds.
+    /// How long every answer to a message waits, drawn for each; `null`: `latency_ms` says it.
+    pub latency: Option<Latency>,
+    /// Every answer to a message waits so long, in milliseconds, where `latency` says nothing.
     pub latency_ms: u64,
-    /// How long `slow` waits, in milliseconds, instead of `latency_ms`.
+    /// How long `slow` waits, in milliseconds, instead of the latency.
     pub slow_ms: u64,
     /// `Retry-After` of `quota`, `devicequota` and `ratelimit`, in seconds; `null`: no such header.
     pub retry_after_s: Option<u32>,
@@ -56,6 +59,7 @@ impl Default for Settings {
             shares: BTreeMap::new(),
             seed: 0,
             faults_per_token: None,
+            latency: None,
             latency_ms: 0,
             slow_ms: 5_000,
             retry_after_s: Some(1),
@@ -71,7 +75,8 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// These settings with a JSON merge patch (RFC 7396) put over them: `null` takes a setting back to its default.
+    /// These settings with a JSON merge patch (RFC 7396) put over them: `null` takes a setting back to its default,
+    /// and `latency` is replaced as a whole.
     ///
     /// # Errors
     ///
@@ -81,6 +86,10 @@ impl Settings {
             return Err(Error::Settings("must be a JSON object".to_owned()));
         }
         let mut merged = serde_json::to_value(self).map_err(|error| Error::Settings(error.to_string()))?;
+        // A distribution makes sense as a whole only: the old one's numbers must not stay beside the new one's.
+        if patch.get("latency").is_some() {
+            merged["latency"] = Value::Null;
+        }
         merge(&mut merged, patch);
         let settings: Self = serde_json::from_value(merged).map_err(|error| Error::Settings(error.to_string()))?;
         settings.check()?;
@@ -105,6 +114,7 @@ impl Settings {
                 "goaway_every and cut_every: at least 1, or null".to_owned(),
             ));
         }
+        self.latency.map_or(Ok(()), Latency::check)?;
         if self.stream_limit == 0 {
             return Err(Error::Settings("stream_limit: at least 1".to_owned()));
         }
@@ -155,6 +165,31 @@ mod tests {
     }
 
     #[test]
+    fn a_latency_is_replaced_as_a_whole() {
+        let mut settings = Settings::default();
+        for (patch, expected) in [
+            (json!({"fixed": 7}), Some(Latency::Fixed(7))),
+            (
+                json!({"uniform": {"min": 1, "max": 9}}),
+                Some(Latency::Uniform { min: 1, max: 9 }),
+            ),
+            (
+                json!({"normal": {"median": 5, "p99": 9}}),
+                Some(Latency::Normal { median: 5, p99: 9 }),
+            ),
+            (
+                json!({"lognormal": {"median": 5, "p99": 9}}),
+                Some(Latency::LogNormal { median: 5, p99: 9 }),
+            ),
+            (json!(null), None),
+        ] {
+            settings = settings.merged(&json!({ "latency": patch })).unwrap();
+            assert_eq!(settings.latency, expected);
+            assert_eq!(settings.merged(&json!({"seed": 1})).unwrap().latency, expected);
+        }
+    }
+
+    #[test]
     fn unknown_names_and_wrong_values_are_refused() {
         let settings = Settings::default();
         for patch in [
@@ -165,6 +200,10 @@ mod tests {
             json!({"stream_limit": 0}),
             json!({"goaway_every": 0}),
             json!({"slow_ms": "5"}),
+            json!({"latency": 5}),
+            json!({"latency": {"uniform": {"min": 5}}}),
+            json!({"latency": {"uniform": {"min": 5, "max": 4}}}),
+            json!({"latency": {"lognormal": {"median": 5, "p99": 9, "p999": 10}}}),
             json!([1]),
         ] {
             assert!(matches!(settings.merged(&patch), Err(Error::Settings(_))), "{patch}");

@@ -2,19 +2,25 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HOST};
 use http::request::Parts;
 use http::{Method, StatusCode};
 
+use crate::blind::{self, Tokens};
+use crate::choice::scramble;
 use crate::config::Config;
 use crate::error::Result;
 use crate::fault::Outcome;
 use crate::identity::{Identity, fill};
 use crate::messages::{Accepted, Messages};
 use crate::oauth::{BearerCache, OAuth};
+use crate::process::Process;
+use crate::rates::Rates;
 use crate::reply::{Plan, Reply};
+use crate::report::Report;
 use crate::settings::Settings;
 use crate::stats::{Counters, Stats};
 use crate::tally::{Tally, Ticket};
@@ -27,10 +33,17 @@ pub(crate) struct Shared {
     pub(crate) tally: Tally,
     pub(crate) messages: Messages,
     pub(crate) oauth: OAuth,
+    pub(crate) rates: Rates,
+    pub(crate) blind: blind::Counters,
+    /// Whether there is a blind sink.
+    has_blind: bool,
+    pub(crate) blind_tokens: Option<Tokens>,
     settings: RwLock<Arc<Settings>>,
     /// The first half of every message id: another for each start, so that ids stay unique over a restart.
     run: u64,
     names: AtomicU64,
+    /// How many latencies were drawn.
+    draws: AtomicU64,
 }
 
 impl Shared {
@@ -43,9 +56,14 @@ impl Shared {
             tally: Tally::new(),
             messages: Messages::new(config.keep_messages),
             oauth: OAuth::new(identity.account, config.access_token_bytes),
+            rates: Rates::new(),
+            blind: blind::Counters::default(),
+            has_blind: config.blind,
+            blind_tokens: (config.blind && config.blind_tokens).then(Tokens::new),
             settings: RwLock::new(Arc::new(config.settings.clone())),
             run: u64::from_be_bytes(run),
             names: AtomicU64::new(0),
+            draws: AtomicU64::new(0),
         }
     }
 
@@ -62,13 +80,39 @@ impl Shared {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        self.counters.stats(&self.tally.sums())
+        let mut sums = self.tally.sums();
+        if let Some(tokens) = &self.blind_tokens {
+            let (distinct, repeats) = tokens.sums();
+            sums.tokens += distinct;
+            sums.classes[Outcome::Accepted.index()] += distinct;
+            sums.repeats += repeats;
+            sums.requests_repeated += repeats;
+        }
+        self.counters.stats(&sums)
+    }
+
+    pub(crate) fn report(&self) -> Report {
+        let stats = self.stats();
+        let now = Instant::now();
+        Report {
+            rate_1s: self.rates.now(now, stats.requests),
+            // To the millisecond.
+            uptime_s: ((now - self.rates.started).as_secs_f64() * 1_000.0).round() / 1_000.0,
+            process: Process::read(),
+            blind: self.has_blind.then(|| self.blind.stats()),
+            stats,
+        }
     }
 
     pub(crate) fn reset(&self) {
         self.tally.reset();
         self.counters.reset();
         self.messages.reset();
+        self.blind.reset();
+        if let Some(tokens) = &self.blind_tokens {
+            tokens.reset();
+        }
+        self.rates.reset(Instant::now());
     }
 
     /// The name of a message, unique unless it was only to be checked.
@@ -79,6 +123,15 @@ impl Shared {
         }
         let number = self.names.fetch_add(1, Ordering::Relaxed);
         format!("projects/{project}/messages/0:{number}%{:016x}", self.run)
+    }
+
+    /// How long an answer waits that is not `slow`.
+    pub(crate) fn latency(&self, settings: &Settings) -> Duration {
+        let Some(latency) = settings.latency else {
+            return Duration::from_millis(settings.latency_ms);
+        };
+        let number = self.draws.fetch_add(1, Ordering::Relaxed);
+        latency.draw(number ^ scramble(settings.seed))
     }
 
     /// What to do with a request. `body` is none where it was longer than is read.

@@ -9,23 +9,26 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::blind::Blind;
 use crate::choice::token_hash;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::fault::Outcome;
 use crate::identity::{Files, Identity};
 use crate::messages::SeenMessage;
-use crate::server;
+use crate::report::Report;
 use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::stats::Stats;
 use crate::tally::{TokenCounts, TokenPage};
+use crate::{rates, server};
 
 /// A running simulator. Dropping it stops it too.
 pub struct Sim {
     shared: Arc<Shared>,
     addr: SocketAddr,
     url: String,
+    blind: Option<(Blind, String)>,
     listening: JoinHandle<()>,
     stop: Option<oneshot::Sender<()>>,
 }
@@ -53,12 +56,27 @@ impl Sim {
         let identity = identity?;
         let tls = Arc::clone(&identity.tls);
         let shared = Arc::new(Shared::new(&config, identity));
+        let blind = if config.blind {
+            let blind = Blind::start(&shared, &config, &tls).await?;
+            let url = config.url(blind.addr);
+            Some((blind, url))
+        } else {
+            None
+        };
         let (stop, stopped) = oneshot::channel();
-        let listening = tokio::spawn(server::listen(Arc::clone(&shared), listener, tls, stopped));
+        let listen = server::listen(Arc::clone(&shared), listener, tls, stopped);
+        let watch = rates::watch(Arc::clone(&shared));
+        let listening = tokio::spawn(async {
+            tokio::select! {
+                () = listen => {}
+                () = watch => {}
+            }
+        });
         Ok(Self {
             shared,
             addr,
             url,
+            blind,
             listening,
             stop: Some(stop),
         })
@@ -74,6 +92,18 @@ impl Sim {
     #[must_use]
     pub fn endpoint(&self) -> &str {
         &self.url
+    }
+
+    /// The address that the blind sink listens on, where there is one.
+    #[must_use]
+    pub fn blind_addr(&self) -> Option<SocketAddr> {
+        self.blind.as_ref().map(|(blind, _)| blind.addr)
+    }
+
+    /// The URL to send to blindly, without a path; tokens are exchanged at [`Sim::endpoint`] all the same.
+    #[must_use]
+    pub fn blind_endpoint(&self) -> Option<&str> {
+        self.blind.as_ref().map(|(_, url)| url.as_str())
     }
 
     /// The certificate authority to trust, PEM.
@@ -97,6 +127,18 @@ impl Sim {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.shared.stats()
+    }
+
+    /// The counters, the rate of the moment, and what the process has cost: what `GET /sim/stats` answers.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        self.shared.report()
+    }
+
+    /// Messages in each of the last 180 seconds at most, newest last.
+    #[must_use]
+    pub fn rates(&self) -> Vec<u64> {
+        self.shared.rates.seconds()
     }
 
     /// Waits until so many messages have arrived since the start or the last reset.
@@ -156,6 +198,9 @@ impl Sim {
         if let Some(stop) = self.stop.take() {
             // Where nobody receives it, the task has ended already.
             let _ = stop.send(());
+        }
+        if let Some((blind, _)) = self.blind.take() {
+            blind.stop().await;
         }
         // The task returns nothing, and a panic in it has been reported by the runtime.
         let _ = (&mut self.listening).await;

@@ -58,7 +58,7 @@ impl Stats {
 
 #[derive(Default)]
 pub(crate) struct Counters {
-    pub(crate) requests: AtomicU64,
+    requests: AtomicU64,
     outcomes: [AtomicU64; Outcome::COUNT],
     pub(crate) open_streams: AtomicUsize,
     pub(crate) peak_streams: AtomicUsize,
@@ -89,7 +89,12 @@ impl Default for Milestone {
 impl Counters {
     /// Counts a request whose body has arrived.
     pub(crate) fn request(&self) {
-        let count = self.requests.fetch_add(1, Ordering::SeqCst) + 1;
+        self.requests_more(1);
+    }
+
+    /// Counts so many at once.
+    pub(crate) fn requests_more(&self, more: u64) {
+        let count = self.requests.fetch_add(more, Ordering::SeqCst) + more;
         if count >= self.milestone.next.load(Ordering::SeqCst) {
             self.milestone.next.store(u64::MAX, Ordering::SeqCst);
             self.milestone.reached.notify_waiters();
@@ -97,7 +102,17 @@ impl Counters {
     }
 
     pub(crate) fn outcome(&self, outcome: Outcome) {
-        self.outcomes[outcome.index()].fetch_add(1, Ordering::Relaxed);
+        self.outcomes_more(outcome, 1);
+    }
+
+    /// Counts so many at once.
+    pub(crate) fn outcomes_more(&self, outcome: Outcome, more: u64) {
+        self.outcomes[outcome.index()].fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// How many requests were counted.
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
     }
 
     /// Waits until so many requests were counted.

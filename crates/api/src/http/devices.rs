@@ -1,4 +1,4 @@
-//! `device_register`, `device_remove`, `device_list` on the wire.
+//! `device_register`, `device_remove`, `device_restore`, `device_list` on the wire.
 
 use std::collections::BTreeMap;
 
@@ -110,6 +110,26 @@ impl Operation for Remove {
             users: Words::new("users", self.users),
         };
         service.remove_devices(app, asked).await.map(|()| Empty {})
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Restore {
+    since: Option<i64>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Restored {
+    restored: u64,
+}
+
+impl Operation for Restore {
+    type Answer = Restored;
+
+    async fn run(self, service: &Service, app: &AppId) -> Result<Restored, Error> {
+        let restored = service.restore_devices(app, self.since).await?;
+        Ok(Restored { restored })
     }
 }
 

@@ -30,9 +30,10 @@ type Prepare = fn(place: &str, params: &str) -> Result<Prepared, String>;
 #[derive(Serialize)]
 pub(super) struct Empty {}
 
-const METHODS: [(&str, Prepare); 9] = [
+const METHODS: [(&str, Prepare); 10] = [
     ("device_register", prepare::<devices::Register>),
     ("device_remove", prepare::<devices::Remove>),
+    ("device_restore", prepare::<devices::Restore>),
     ("device_list", prepare::<devices::List>),
     ("device_subscription_add", prepare::<subscriptions::Add>),
     ("device_subscription_remove", prepare::<subscriptions::Remove>),

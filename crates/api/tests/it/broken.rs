@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bugle_model::{
-    Accepted, AppId, Channel, DeviceDetails, DeviceFilter, DeviceId, DeviceSelector, Flow, Hold, HoldReason, Lane,
-    Listing, NewPush, PageId, PageRef, Paging, PushKey, PushStatus, PushUid, Registration, Report, Route, Subscription,
-    SubscriptionFilter, Taken, Target, Timestamp, Verdict,
+    Accepted, AppId, Channel, DeviceDetails, DeviceFilter, DeviceId, DeviceKey, DeviceSelector, Flow, Hold, HoldReason,
+    Lane, Listing, NewPush, PageId, PageRef, Paging, PushKey, PushStatus, PushUid, Registration, Report, Route,
+    Subscription, SubscriptionFilter, Taken, Target, Timestamp, Verdict,
 };
 use bugle_store::{Error, Expansion, Ledger, OpenLeg, Registered, Registry, Result, Swept, Walk};
 
@@ -39,6 +39,9 @@ impl Registry for Broken {
         full()
     }
     async fn restore(&self, _: &AppId, _: Timestamp) -> Result<u64> {
+        full()
+    }
+    async fn remove_inactive(&self, _: DeviceKey, _: Timestamp, _: Timestamp) -> Result<(u64, Option<DeviceKey>)> {
         full()
     }
     async fn ping(&self) -> Result<()> {

@@ -96,6 +96,7 @@ async fn every_method_is_on_the_page() {
     for method in [
         "device_register",
         "device_remove",
+        "device_restore",
         "device_list",
         "device_subscription_add",
         "device_subscription_remove",

@@ -5,12 +5,14 @@
 
 mod account;
 mod auth;
+mod check;
 mod config;
 pub mod payload;
 mod request;
 mod response;
 mod token_exchange;
 
+pub use check::check;
 pub use config::Config;
 
 use std::path::PathBuf;

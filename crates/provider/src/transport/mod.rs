@@ -28,7 +28,7 @@ pub(crate) use connect::{Origin, dial};
 pub(crate) use exchange::{Answer, Failure};
 pub(crate) use permit::Permit;
 pub(crate) use pool::Pool;
-pub(crate) use retry_after::parse as parse_retry_after;
+pub(crate) use retry_after::{http_date, parse as parse_retry_after};
 pub(crate) use tls::Trust;
 
 use std::time::Duration;

@@ -22,7 +22,7 @@ pub(crate) fn parse(value: &str, now: Timestamp) -> Option<Duration> {
 }
 
 /// Reads the one form of a date that senders may use (RFC 9110, 5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`.
-fn http_date(text: &str) -> Option<Timestamp> {
+pub(crate) fn http_date(text: &str) -> Option<Timestamp> {
     let mut parts = text.split_once(", ")?.1.split(' ');
     let day: i64 = number(parts.next()?, 2, 1..=31)?;
     let name = parts.next()?;

@@ -4,7 +4,15 @@
     reason = "the doc comments of the options are what --help prints"
 )]
 
+mod account;
+mod bench;
+mod check;
+mod connect;
 mod demo;
+mod devices;
+mod migrate;
+mod progress;
+mod push;
 mod serve;
 mod sim;
 
@@ -26,16 +34,26 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Serve),
+    Check(check::Check),
+    Migrate(migrate::Migrate),
+    Devices(devices::Devices),
+    Push(push::Push),
     Demo(demo::Demo),
     Sim(sim::Simulate),
+    Bench(bench::Bench),
 }
 
 impl Cli {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Serve(serve) => serve.run().await,
+            Command::Check(check) => check.run().await,
+            Command::Migrate(migrate) => migrate.run(),
+            Command::Devices(devices) => devices.run().await,
+            Command::Push(push) => push.run().await,
             Command::Demo(demo) => demo.run().await,
             Command::Sim(sim) => sim.run().await,
+            Command::Bench(bench) => bench.run().await,
         }
     }
 }
@@ -48,4 +66,12 @@ async fn until_stopped() -> std::io::Result<()> {
         _ = term.recv() => Ok(()),
         done = tokio::signal::ctrl_c() => done,
     }
+}
+
+/// Writes a result to standard output.
+fn say(text: &str) -> anyhow::Result<()> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}")?;
+    Ok(out.flush()?)
 }

@@ -1,7 +1,11 @@
 //! A push's whole way, against the real binary: HTTP in, the simulator out, the account between them. And everything that may go wrong on it.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
+mod bench;
+mod check;
 mod config;
+mod devices_cli;
+mod docs;
 mod documented;
 mod faults;
 mod growth;
@@ -9,5 +13,7 @@ mod hangup;
 mod holds;
 mod imports;
 mod kill;
+mod push_cli;
 mod stop;
+mod tutorial;
 mod world;

@@ -92,14 +92,14 @@ pub(crate) fn send(shared: &Arc<Shared>, settings: &Settings, bearers: &BearerCa
             decision
         }
     };
-    let delay_ms = if decision.slow {
-        settings.slow_ms
+    let delay = if decision.slow {
+        Duration::from_millis(settings.slow_ms)
     } else {
-        settings.latency_ms
+        shared.latency(settings)
     };
     let pending = Pending::new(Arc::clone(shared), ticket, decision.outcome, accepted);
     Plan {
-        delay: Duration::from_millis(delay_ms),
+        delay,
         verdict: decision.verdict,
         pending: Some(pending),
     }

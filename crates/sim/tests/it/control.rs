@@ -1,6 +1,6 @@
 //! The endpoints below `/sim`.
 
-use bugle_sim::{SeenMessage, Settings, Stats, TokenCounts, TokenPage};
+use bugle_sim::{Fault, Report, SeenMessage, Settings, Stats, TokenCounts, TokenPage};
 use http::Request;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -144,7 +144,10 @@ async fn control_works_over_http_1_and_needs_no_bearer() {
             .unwrap()
     };
     assert_eq!(get("/sim/stats").await.json()["requests"], 0);
-    assert!(get("/sim").await.text.contains("/sim/settings"));
+    assert!(get("/sim/help").await.text.contains("/sim/settings"));
+    let page = get("/sim").await;
+    assert_eq!(page.headers["content-type"], "text/html; charset=UTF-8");
+    assert!(page.text.starts_with("<!doctype html>"), "{}", page.text);
     assert_eq!(get("/sim/ca.pem").await.text, sim.ca_pem());
     let account: Value = serde_json::from_str(&sim.service_account_json()).unwrap();
     assert_eq!(get("/sim/service-account.json").await.json(), account);
@@ -175,4 +178,36 @@ async fn control_requests_are_no_messages() {
     }
     assert_eq!(client.status("t").await, 200);
     assert!(client.push("t").await.is_err());
+}
+
+#[tokio::test]
+async fn the_statistics_say_what_the_process_has_cost_and_how_fast_it_goes() {
+    let sim = sim(Settings::default()).await;
+    let client = Http2::authorized(&sim).await;
+    for n in 0..50 {
+        client.push(&format!("t{n}")).await.unwrap();
+    }
+    let answer = client.get("/sim/stats").await.json();
+    let report: Report = serde_json::from_value(answer.clone()).unwrap();
+    assert!(report.rate_1s >= 50.0 / report.uptime_s.max(1.0) * 0.9, "{report:?}");
+    assert!(report.uptime_s > 0.0);
+    for figure in ["requests", "rate_1s", "cpu_s", "peak_resident_bytes", "resident_bytes"] {
+        assert!(answer[figure].as_f64().unwrap() >= 0.0, "{figure}");
+    }
+    assert_eq!(report.blind, None);
+}
+
+#[tokio::test]
+async fn the_page_carries_the_figures_of_the_moment() {
+    let sim = sim(Settings::default()).await;
+    let client = Http2::authorized(&sim).await;
+    let message = json!({ "token": "t", "notification": { "title": "</script><b>" } });
+    client.message(&message).await.unwrap();
+    let page = client.get("/sim").await.text;
+    let (_, rest) = page.split_once("const figures = ").unwrap();
+    let figures: Value = serde_json::from_str(rest.split_once(";\n").unwrap().0).unwrap();
+    assert_eq!(figures["stats"]["requests"], 1);
+    assert_eq!(figures["messages"][0]["message"], message);
+    assert_eq!(figures["faults"].as_array().unwrap().len(), Fault::ALL.len());
+    assert_eq!(page.matches("</script>").count(), 1);
 }

@@ -67,6 +67,29 @@ async fn every_prefix_that_is_an_answer_is_answered_and_tallied_as_its_word() {
 }
 
 #[tokio::test]
+async fn every_fault_can_be_asked_for_by_its_share_while_it_runs() {
+    let sim = sim(Settings {
+        slow_ms: 0,
+        ..Settings::default()
+    })
+    .await;
+    for fault in Fault::ALL {
+        sim.merge(&json!({ "shares": null })).unwrap();
+        sim.merge(&json!({ "shares": { fault.name(): 1000 } })).unwrap();
+        let before = sim.stats();
+        let client = Http2::authorized(&sim).await;
+        tokio::select! {
+            // An answer, a reset, the end of the connection: the statistics say which it was.
+            _ = client.push("any-token") => {}
+            () = sim.requests_reached(before.requests + 1), if fault == Fault::Silent => {}
+        }
+        while sim.stats().outcome(fault.outcome()) == before.outcome(fault.outcome()) {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_answers_that_are_told_apart_by_their_details_have_them() {
     let sim = sim(Settings {
         retry_after_s: Some(7),
