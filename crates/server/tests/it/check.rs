@@ -272,6 +272,12 @@ fn a_server_that_may_not_migrate_names_the_command_that_does() {
     assert!(told.contains("form 1") && told.contains("`bugle migrate`"), "{told}");
     let (ok, told) = run(dir, "check", "false");
     assert!(!ok && told.contains("`bugle migrate`"), "{told}");
+    let files = fs::read_dir(dir.join("bugle-data"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name());
+    let mut files: Vec<_> = files.map(|name| name.into_string().unwrap()).collect();
+    files.sort();
+    assert_eq!(files, ["bugle.db", "bugle.db.lock", "lock"], "a check leaves nothing");
 
     let (ok, told) = run(dir, "migrate", "false");
     assert!(ok && told.contains("from form 1 to "), "{told}");

@@ -58,8 +58,31 @@ pub(super) fn migrate_only(path: &Path, config: &Config) -> Result<(usize, usize
 
 /// Reads which form the file has and which one this version writes. Changes nothing, waits for nobody.
 pub(super) fn form(path: &Path, config: &Config) -> Result<(usize, usize)> {
-    let read = || super::migrate::form(&connect(path, config, OpenFlags::SQLITE_OPEN_READ_ONLY)?, path);
+    let read = || {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+        // Where nobody works on it, even a reader would leave the log's files behind, unless it is told that nothing changes.
+        let conn = match still(path) {
+            Some(uri) => connect(Path::new(&uri), config, flags | OpenFlags::SQLITE_OPEN_URI)?,
+            None => connect(path, config, flags)?,
+        };
+        super::migrate::form(&conn, path)
+    };
     read().map_err(|error| not_usable(path, error))
+}
+
+/// The address of a database that has no log, for a reader that writes nothing at all.
+fn still(path: &Path) -> Option<String> {
+    let log = std::path::PathBuf::from(format!("{}-wal", path.to_str()?));
+    if log.exists() {
+        return None;
+    }
+    let path = path.canonicalize().ok()?;
+    let escaped = path
+        .to_str()?
+        .replace('%', "%25")
+        .replace('?', "%3f")
+        .replace('#', "%23");
+    Some(format!("file:{escaped}?immutable=1"))
 }
 
 fn connect(path: &Path, config: &Config, mode: OpenFlags) -> Result<Connection> {

@@ -1,7 +1,7 @@
 //! Devices that have not registered for long.
 
 use bugle_model::DeviceKey;
-use bugle_store::{Registry, Store};
+use bugle_store::Store;
 
 use super::*;
 use crate::fixture::Fresh;
