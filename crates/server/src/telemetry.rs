@@ -1,5 +1,6 @@
 //! Logs to standard error, metrics to whoever asks.
 
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -33,7 +34,8 @@ pub(crate) fn log(settings: &Log) -> anyhow::Result<()> {
         EnvFilter::try_new(&settings.level).with_context(|| format!("log.level: cannot read {:?}", settings.level))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     let done = match settings.format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
