@@ -1,7 +1,7 @@
 //! `bugle bench`: how fast this bugle is on this machine.
 //!
 //! The server and the simulator that it sends to are processes of their own ([`world`]), so that time and memory of each are known apart;
-//! this process only asks ([`load`]). Each scenario measures in rounds and answers [`report::Measure`]s: one number a round, the median is
+//! this process only asks (`load`). Each scenario measures in rounds and answers `report::Measure`s: one number a round, the median is
 //! what counts. What is to be compared with one another is measured in turn within each round, so that a machine that is busy for a while
 //! is busy for both.
 

@@ -94,6 +94,7 @@ async fn sustained(setup: &Setup, world: &World) -> anyhow::Result<Vec<Named>> {
     followed.sort_unstable();
     let cpu = world.server.cpu()?.saturating_sub(cpu);
     let sim_cpu = world.sim.cpu()?.saturating_sub(sim_cpu);
+    let all = observer.counters().await?;
     let written = last.0.since(&first.0);
     let window = last.1.saturating_sub(first.1).as_secs_f64();
     let each = |cpu: Duration| 1e6 / per_second(done.commands, cpu);
@@ -103,6 +104,7 @@ async fn sustained(setup: &Setup, world: &World) -> anyhow::Result<Vec<Named>> {
         ("backlog at the start", "", first.0.backlog()),
         ("backlog at the end", "", last.0.backlog()),
         ("backlog grows (1 = yes)", "", grows(&first.0, &last.0)),
+        ("sent more than once", "", world.messages().await? - all.accepted),
         (
             "time to work it off",
             "ms",

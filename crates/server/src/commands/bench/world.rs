@@ -64,8 +64,7 @@ impl World {
 
     /// Fails unless the simulator has seen so many requests since it was reset, none of them twice.
     pub(super) async fn check_sim(&self, requests: u64) -> anyhow::Result<()> {
-        let mut connection = Connection::open(self.sim_addr).await?;
-        let stats: Value = serde_json::from_slice(connection.get("/sim/stats").await?)?;
+        let stats = self.sim_stats().await?;
         ensure!(
             stats["requests"] == requests,
             "the simulator has seen {} requests instead of {requests}",
@@ -77,6 +76,17 @@ impl World {
             stats["tokens"]
         );
         Ok(())
+    }
+
+    /// Messages that the simulator has seen.
+    pub(super) async fn messages(&self) -> anyhow::Result<f64> {
+        let stats = self.sim_stats().await?;
+        stats["requests"].as_f64().context("the simulator has not counted")
+    }
+
+    async fn sim_stats(&self) -> anyhow::Result<Value> {
+        let mut connection = Connection::open(self.sim_addr).await?;
+        Ok(serde_json::from_slice(connection.get("/sim/stats").await?)?)
     }
 }
 

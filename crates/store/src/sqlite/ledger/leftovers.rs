@@ -16,7 +16,7 @@ use crate::Result;
 use crate::codec::targets::{self, Stored, What};
 use crate::sqlite::writer::Tx;
 
-/// Shorter waits are rounded up to the tenth of a second, others to the second.
+/// Shorter waits are rounded up to half a second, others to the second.
 const SHORT_MS: i64 = 2_000;
 
 /// What makes targets fit on one page.
@@ -62,13 +62,13 @@ impl LeftOvers {
         });
     }
 
-    /// The end of the second (of the tenth, for short waits), so that none of a page's targets goes before its time; what is due already is due now.
+    /// The end of the second (of its half, for short waits), so that none of a page's targets goes before its time; what is due already is due now.
     fn due(&self, due: Timestamp) -> Timestamp {
         let wait = due.0.saturating_sub(self.now.0);
         if wait <= 0 {
             return self.now;
         }
-        let grain = if wait < SHORT_MS { 100 } else { 1_000 };
+        let grain = if wait < SHORT_MS { 500 } else { 1_000 };
         Timestamp(due.0.saturating_add(grain - 1).div_euclid(grain).saturating_mul(grain))
     }
 
@@ -102,7 +102,7 @@ impl LeftOvers {
     /// Into how many pages these fall, at most.
     pub(super) fn groups(left_over: &[LeftOver]) -> usize {
         let mut groups: Vec<(u8, i64)> = (left_over.iter())
-            .map(|l| (l.route.code(), l.due.0.div_euclid(100)))
+            .map(|l| (l.route.code(), l.due.0.div_euclid(500)))
             .collect();
         groups.sort_unstable();
         groups.dedup();
