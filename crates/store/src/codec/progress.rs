@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! version 1 · position · open: n, differences · counts: n × (route, six numbers)
-//!           · left over: n × (position as a difference, route, due, attempts, first try, suspect)
+//!           · left over: n × (position, due and first try as differences, route, attempts, suspect)
 //! ```
 
 use bugle_model::{Counts, LeftOver, Progress, Route, Timestamp};
@@ -30,14 +30,14 @@ pub(crate) fn encode(progress: &Progress) -> Vec<u8> {
         }
     }
     e.len(progress.left_over.len());
-    let mut before = 0_i64;
+    let (mut position, mut due, mut first_try) = (0_i64, 0_i64, 0_i64);
     for left in &progress.left_over {
-        e.int(left.position.wrapping_sub(before));
-        before = left.position;
+        e.int(left.position.wrapping_sub(position));
         e.byte(left.route.code());
-        e.int(left.due.0);
+        e.int(left.due.0.wrapping_sub(due));
         e.byte(left.attempts);
-        e.int(left.first_try);
+        e.int(left.first_try.wrapping_sub(first_try));
+        (position, due, first_try) = (left.position, left.due.0, left.first_try);
         e.byte(u8::from(left.suspect));
     }
     e.finish()
@@ -58,15 +58,19 @@ pub(crate) fn decode(blob: &[u8], place: &'static str) -> Result<Progress> {
     for _ in 0..d.count()? {
         progress.counts.push((route(&mut d)?, counts(&mut d)?));
     }
-    let mut position = 0_i64;
+    let (mut position, mut due, mut first_try) = (0_i64, 0_i64, 0_i64);
     for _ in 0..d.count()? {
         position = position.wrapping_add(d.int()?);
+        let route = route(&mut d)?;
+        due = due.wrapping_add(d.int()?);
+        let attempts = d.byte()?;
+        first_try = first_try.wrapping_add(d.int()?);
         progress.left_over.push(LeftOver {
             position,
-            route: route(&mut d)?,
-            due: Timestamp(d.int()?),
-            attempts: d.byte()?,
-            first_try: d.int()?,
+            route,
+            due: Timestamp(due),
+            attempts,
+            first_try,
             suspect: d.byte()? != 0,
         });
     }

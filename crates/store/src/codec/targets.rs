@@ -1,7 +1,7 @@
 //! Explicit targets as a blob: of a page, or of a push's own page. A target's position is its index here, counted from 1.
 //!
 //! ```text
-//! version 1 · n × (what + flags, device key or text, and if it was tried before: attempts, first try)
+//! version 1 · n × (what + flags, device key as a difference or text, and if it was tried before: attempts, first try as a difference)
 //! ```
 
 use bugle_model::{DeviceKey, Token};
@@ -57,13 +57,15 @@ impl Stored {
 pub(crate) fn encode(targets: &[Stored]) -> Vec<u8> {
     let mut e = Encoder::new(VERSION);
     e.len(targets.len());
+    let (mut key_before, mut try_before) = (0_i64, 0_i64);
     for target in targets {
         let tried = target.attempts != 0 || target.first_try != 0;
         let flags = if target.suspect { SUSPECT } else { 0 } | if tried { TRIED } else { 0 };
         match &target.what {
             What::Device(key) => {
                 e.byte(flags);
-                e.int(key.0);
+                e.int(key.0.wrapping_sub(key_before));
+                key_before = key.0;
             }
             What::Id(text) => entry(&mut e, flags | 1, text),
             What::Token(token) => entry(&mut e, flags | 2, token.as_str()),
@@ -72,7 +74,8 @@ pub(crate) fn encode(targets: &[Stored]) -> Vec<u8> {
         }
         if tried {
             e.byte(target.attempts);
-            e.int(target.first_try);
+            e.int(target.first_try.wrapping_sub(try_before));
+            try_before = target.first_try;
         }
     }
     e.finish()
@@ -88,25 +91,29 @@ pub(crate) fn decode(blob: &[u8], place: &'static str) -> Result<Vec<Stored>> {
     let mut d = Decoder::new(blob, VERSION, place)?;
     let count = d.count()?;
     let mut targets = Vec::with_capacity(count);
+    let (mut key, mut first_try) = (0_i64, 0_i64);
     for _ in 0..count {
         let first = d.byte()?;
         let what = match first & WHAT {
-            0 => What::Device(DeviceKey(d.int()?)),
+            0 => {
+                key = key.wrapping_add(d.int()?);
+                What::Device(DeviceKey(key))
+            }
             1 => What::Id(d.text()?.to_owned()),
             2 => What::Token(token(&mut d)?),
             3 => What::Topic(d.text()?.to_owned()),
             4 => What::Condition(d.text()?.to_owned()),
             other => return Err(d.corrupt(format!("a target of kind {other}"))),
         };
-        let (attempts, first_try) = if first & TRIED == 0 {
-            (0, 0)
-        } else {
-            (d.byte()?, d.int()?)
-        };
+        let tried = first & TRIED != 0;
+        let attempts = if tried { d.byte()? } else { 0 };
+        if tried {
+            first_try = first_try.wrapping_add(d.int()?);
+        }
         targets.push(Stored {
             what,
             attempts,
-            first_try,
+            first_try: if tried { first_try } else { 0 },
             suspect: first & SUSPECT != 0,
         });
     }

@@ -31,7 +31,7 @@ impl Report {
             notes: Vec::new(),
         };
         if cfg!(debug_assertions) {
-            report.note("measured with a debug build: the numbers say nothing");
+            report.note("the benchmark itself is a debug build: the numbers say nothing");
         }
         if report.machine.file_system == "tmpfs" {
             report.note("the databases were in memory (tmpfs): no disk is that fast; name another directory by --dir");

@@ -78,20 +78,20 @@ async fn a_walk_meets_everything_once_while_others_register() {
         })
     };
     let mut made_noise = 0;
-    for limit in [1, 7, 150] {
-        let ids = walk_devices(&*f.store, &DeviceFilter::default(), limit).await;
-        assert!(is_ascending(&ids));
-        let first: BTreeSet<_> = ids.iter().filter(|id| id.len() == "device-000".len()).collect();
-        assert_eq!(first.len(), 150);
-        let ids = walk_subscriptions(&*f.store, &SubscriptionFilter::default(), limit).await;
-        assert!(is_ascending(&ids));
-        made_noise += ids.len() - 300;
+    // Until the walks have met something that was registered meanwhile: a busy machine may need more than one round.
+    while made_noise == 0 {
+        for limit in [1, 7, 150] {
+            let ids = walk_devices(&*f.store, &DeviceFilter::default(), limit).await;
+            assert!(is_ascending(&ids));
+            let first: BTreeSet<_> = ids.iter().filter(|id| id.len() == "device-000".len()).collect();
+            assert_eq!(first.len(), 150);
+            let ids = walk_subscriptions(&*f.store, &SubscriptionFilter::default(), limit).await;
+            assert!(is_ascending(&ids));
+            made_noise += ids.len() - 300;
+        }
     }
     stop.store(true, Ordering::Relaxed);
-    assert!(
-        noise.await.unwrap() > 0 && made_noise > 0,
-        "there was something to be disturbed by"
-    );
+    assert!(noise.await.unwrap() > 0, "there was something to be disturbed by");
 }
 
 #[tokio::test]
