@@ -1,4 +1,4 @@
-//! The way from asynchronous callers to a thread: two bounded queues, urgent before normal.
+//! The way from asynchronous callers to a thread: two bounded queues, urgent before normal, but never twice before the same.
 //!
 //! A caller waits (without blocking its runtime) until its queue has a place: that is the back-pressure. A thread waits until
 //! something is queued. Order within a queue is first come, first served.
@@ -18,6 +18,8 @@ pub(super) struct Inbox<T> {
 
 struct Queues<T> {
     urgent: VecDeque<T>,
+    /// The last group began with an urgent item while a normal one waited.
+    passed_over: bool,
     normal: VecDeque<T>,
     closed: bool,
     /// Threads that wait on the condition; nobody is woken while there is none.
@@ -37,6 +39,7 @@ impl<T> Inbox<T> {
             normal_places: Semaphore::new(places),
             queues: Mutex::new(Queues {
                 urgent: VecDeque::new(),
+                passed_over: false,
                 normal: VecDeque::new(),
                 closed: false,
                 waiting: 0,
@@ -74,7 +77,10 @@ impl<T> Inbox<T> {
     pub(super) fn take(&self) -> Option<T> {
         let mut queues = self.lock();
         loop {
-            if let Some(item) = self.pop(&mut queues, |_| true) {
+            // Whoever was passed over once comes first now: urgent items may keep coming for ever.
+            let normal_first = queues.passed_over && !queues.normal.is_empty();
+            if let Some(item) = self.pop(&mut queues, normal_first, |_| true) {
+                queues.passed_over = !normal_first && !queues.normal.is_empty();
                 return Some(item);
             }
             if queues.closed {
@@ -88,13 +94,13 @@ impl<T> Inbox<T> {
 
     /// The next item, if there is one and it fits. An item that does not fit is not overtaken.
     pub(super) fn take_if(&self, fits: impl FnOnce(&T) -> bool) -> Option<T> {
-        self.pop(&mut self.lock(), fits)
+        self.pop(&mut self.lock(), false, fits)
     }
 
     /// Everything that is queued now.
     pub(super) fn drain(&self) -> Vec<T> {
         let mut queues = self.lock();
-        std::iter::from_fn(|| self.pop(&mut queues, |_| true)).collect()
+        std::iter::from_fn(|| self.pop(&mut queues, false, |_| true)).collect()
     }
 
     /// Lets nothing more in.
@@ -112,8 +118,8 @@ impl<T> Inbox<T> {
         queues.urgent.len() + queues.normal.len()
     }
 
-    fn pop(&self, queues: &mut Queues<T>, fits: impl FnOnce(&T) -> bool) -> Option<T> {
-        let (queue, places) = if queues.urgent.is_empty() {
+    fn pop(&self, queues: &mut Queues<T>, normal_first: bool, fits: impl FnOnce(&T) -> bool) -> Option<T> {
+        let (queue, places) = if normal_first || queues.urgent.is_empty() {
             (&mut queues.normal, &self.normal_places)
         } else {
             (&mut queues.urgent, &self.urgent_places)
@@ -129,5 +135,25 @@ impl<T> Inbox<T> {
     fn lock(&self) -> MutexGuard<'_, Queues<T>> {
         // Nothing that can panic happens under the lock, and the queues are whole at every step.
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_normal_item_is_passed_over_once_at_most() {
+        let inbox = Inbox::new(100);
+        for i in 0..10 {
+            inbox.put(true, format!("urgent {i}")).await.ok().unwrap();
+        }
+        inbox.put(false, "normal 0".to_owned()).await.ok().unwrap();
+        inbox.put(false, "normal 1".to_owned()).await.ok().unwrap();
+        let order: Vec<String> = std::iter::from_fn(|| (inbox.len() > 0).then(|| inbox.take()).flatten())
+            .take(4)
+            .collect();
+        assert_eq!(order, ["urgent 0", "normal 0", "urgent 1", "normal 1"]);
+        assert_eq!(inbox.take_if(|_| true).unwrap(), "urgent 2");
     }
 }

@@ -47,9 +47,13 @@ pub(super) fn chunks(reports: Vec<Report>) -> Vec<Chunk> {
 }
 
 fn cost(report: &Report) -> Cost {
+    let left_over = &report.progress.left_over;
     let rows = match report.next {
-        // The page, its leg; each new page is a row, its targets, and its number.
-        Next::Settle => 3 + 3 * LeftOvers::groups(&report.progress.left_over) + report.progress.counts.len(),
+        // A push's own page is the push's row, and nothing else where nothing is left over.
+        Next::Settle if report.id.leg.is_none() && left_over.is_empty() => 1,
+        Next::Settle if left_over.is_empty() => 2 + report.progress.counts.len(),
+        // Each new page is a row, its targets, and its number.
+        Next::Settle => 3 + 3 * LeftOvers::groups(left_over) + report.progress.counts.len(),
         Next::Continue | Next::GiveBack(_) => 2,
     };
     Cost {
