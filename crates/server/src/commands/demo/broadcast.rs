@@ -7,9 +7,11 @@ use anyhow::bail;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
-use super::{CHANNEL, LOOK, say};
+use super::{CHANNEL, LOOK};
 use crate::client::Client;
+use crate::commands::account::table;
 use crate::commands::progress::of_count;
+use crate::commands::say;
 
 /// What the processes have cost so far.
 pub(super) trait Costs: Send + Sync {
@@ -33,7 +35,7 @@ pub(super) async fn run(client: &Client, simulator: &Client, devices: u32, costs
     let took = began.elapsed();
     say(&format!(
         "\nthe push's account, {took:.1?} from request to end:\n{}",
-        account(&status)
+        table(&status)
     ))?;
     let mut summary = String::new();
     let targeted = status["targeted"]
@@ -98,28 +100,4 @@ fn show(bar: &ProgressBar, status: &Value) {
         count("failed"),
         count("invalid")
     ));
-}
-
-/// The account as a table.
-pub(super) fn account(status: &Value) -> String {
-    const COUNTS: [&str; 8] = [
-        "targeted",
-        "sent",
-        "failed",
-        "invalid",
-        "skipped",
-        "expired",
-        "cancelled",
-        "waiting",
-    ];
-    let row = |name: &str, of: &Value| {
-        let cells = COUNTS.map(|count| format!("{:>10}", of[count].to_string())).concat();
-        format!("  {name:<14}{cells}\n")
-    };
-    let mut table = format!("  {:<14}{}\n", "", COUNTS.map(|count| format!("{count:>10}")).concat());
-    for leg in status["legs"].as_array().into_iter().flatten() {
-        let text = |key: &str| leg[key].as_str().unwrap_or_default().to_owned();
-        table += &row(&format!("{} {}", text("provider"), text("platform")), leg);
-    }
-    table + &row(status["state"].as_str().unwrap_or_default(), status)
 }

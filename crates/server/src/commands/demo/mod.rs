@@ -4,7 +4,6 @@ mod broadcast;
 mod one;
 mod two;
 
-use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -17,6 +16,7 @@ use serde_json::{Value, json};
 use self::broadcast::Costs;
 use crate::client::Client;
 use crate::commands::progress::of_count;
+use crate::commands::say;
 
 /// The channel that everybody is subscribed to; the one of the README's push.
 const CHANNEL: &str = "test";
@@ -141,12 +141,6 @@ fn device(number: u32) -> Value {
         "user": format!("user-{number}"),
         "channels": [CHANNEL],
     }})
-}
-
-fn say(text: &str) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{text}")?;
-    out.flush()
 }
 
 /// How often the account is looked at while a broadcast runs.
