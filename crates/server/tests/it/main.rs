@@ -8,7 +8,6 @@ mod devices_cli;
 mod docs;
 mod documented;
 mod faults;
-mod growth;
 mod hangup;
 mod holds;
 mod imports;

@@ -73,7 +73,7 @@ async fn a_backup_of_a_running_server_starts_with_everything_that_was_answered_b
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("data")).unwrap();
     let backup = dir.path().join("data/bugle.db");
-    let (from, to) = (world.server.database(), backup.clone());
+    let (from, to) = (world.server.dir.path().join("data/bugle.db"), backup.clone());
     // What docs/operations.md does with the command `sqlite3`.
     tokio::task::spawn_blocking(move || {
         let conn = rusqlite::Connection::open(from).unwrap();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -184,15 +184,6 @@ impl Server {
         self.child = child;
         self.addr = addr;
     }
-
-    /// The most memory that the process has had resident, in KiB.
-    pub(crate) fn peak_memory_kib(&self) -> u64 {
-        proc_status_kib(self.pid(), "VmHWM")
-    }
-
-    pub(crate) fn database(&self) -> PathBuf {
-        self.dir.path().join("data/bugle.db")
-    }
 }
 
 impl Drop for Server {
@@ -200,12 +191,6 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-pub(crate) fn proc_status_kib(pid: u32, field: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with(field)).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 pub(crate) fn bugle(dir: &Path) -> Command {

@@ -14,6 +14,13 @@ struct Peak {
     memory_kib: u64,
 }
 
+/// A field of the process's status, in KiB.
+fn proc_status_kib(pid: u32, field: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with(field)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
 /// What the file takes.
 fn file_kib(db: &rusqlite::Connection) -> u64 {
     let sql = "SELECT page_count * page_size / 1024 FROM pragma_page_count, pragma_page_size";
@@ -43,8 +50,11 @@ async fn broadcast(audience: usize) -> Peak {
     assert!(world.server.stop().await.success());
     world.server.restart();
     world.api = crate::world::Api::new(world.server.addr, crate::world::KEY);
-    let db = rusqlite::Connection::open_with_flags(world.server.database(), rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)
-        .unwrap();
+    let db = rusqlite::Connection::open_with_flags(
+        world.server.dir.path().join("data/bugle.db"),
+        rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY,
+    )
+    .unwrap();
     // Nothing but the ledger grows during a broadcast.
     let registry = file_kib(&db) - ledger_kib(&db);
     let uid = world.api.broadcast().await;
@@ -62,7 +72,7 @@ async fn broadcast(audience: usize) -> Peak {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    peak.memory_kib = world.server.peak_memory_kib();
+    peak.memory_kib = proc_status_kib(world.server.pid(), "VmHWM");
     peak
 }
 

@@ -1,0 +1,7 @@
+//! Tests that watch memory and speed over time: in a binary of their own, so that no other test runs beside them.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod growth;
+#[path = "../it/world.rs"]
+#[expect(dead_code, reason = "the other tests need more of it")]
+mod world;
