@@ -139,3 +139,6 @@ async fn probe(thread: &Rc<Thread>, route: &RouteState) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

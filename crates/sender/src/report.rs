@@ -39,7 +39,7 @@ pub(crate) async fn run(thread: Rc<Thread>) {
 }
 
 /// Reports what wants to be reported, in one call. Returns how many pages that were.
-async fn write(thread: &Rc<Thread>) -> Result<usize, ()> {
+pub(crate) async fn write(thread: &Rc<Thread>) -> Result<usize, ()> {
     thread.tally.flush();
     drop_lost(thread);
     let after = if thread.gate.pressed() {
@@ -66,7 +66,7 @@ async fn write(thread: &Rc<Thread>) -> Result<usize, ()> {
             for ((page, sent), verdict) in pages.iter().zip(&sent).zip(verdicts) {
                 thread.gate.wrote(page.reported(sent, verdict));
                 if sent.last && !page.is_lost() {
-                    thread.release(page.id);
+                    thread.release(page);
                     out.push(page.id);
                 }
             }
@@ -90,19 +90,21 @@ async fn write(thread: &Rc<Thread>) -> Result<usize, ()> {
 
 /// Lets go of pages that somebody else has, once none of their requests is open.
 fn drop_lost(thread: &Rc<Thread>) {
-    let lost: Vec<PageId> = thread
+    let lost: Vec<Rc<Page>> = thread
         .pages
         .borrow()
         .values()
         .filter(|page| page.is_lost() && page.in_flight() == 0)
-        .map(|page| page.id)
+        .cloned()
         .collect();
-    for id in &lost {
+    for page in &lost {
         metrics::counter!(names::LOST_PAGES).increment(1);
-        thread.release(*id);
+        thread.release(page);
     }
     if !lost.is_empty() {
-        thread.queue.done(&lost);
+        thread
+            .queue
+            .done(&lost.iter().map(|page| page.id).collect::<Vec<PageId>>());
     }
 }
 

@@ -44,7 +44,8 @@ pub(crate) struct Thread {
     clients: RefCell<HashMap<(AppId, Provider), Rc<dyn Client>>>,
     pub(crate) gate: Gate,
     pub(crate) bodies: Bodies,
-    pub(crate) pages: RefCell<HashMap<PageId, Rc<Page>>>,
+    /// The pages in work, by their leases: one that was given back may be in work again before the report that gave it back returns.
+    pub(crate) pages: RefCell<HashMap<(PageId, u64), Rc<Page>>>,
     pub(crate) tally: Tally,
     /// Targets of pages in work that have not been started.
     unstarted: Cell<usize>,
@@ -158,7 +159,7 @@ impl Thread {
     /// Starts to work a page.
     pub(crate) fn begin(self: &Rc<Self>, mut taken: Taken, lease_until: Instant, mode: Mode) {
         let page = Rc::new(Page::new(&taken, lease_until));
-        self.pages.borrow_mut().insert(page.id, Rc::clone(&page));
+        self.pages.borrow_mut().insert((page.id, page.epoch), Rc::clone(&page));
         let (targets, body) = (std::mem::take(&mut taken.targets), taken.body.take());
         tokio::task::spawn_local(Work::new(Rc::clone(self), page, targets, body, mode).run());
     }
@@ -168,9 +169,9 @@ impl Thread {
         self.reportable.notify_one();
     }
 
-    /// A page is out of this thread's hands.
-    pub(crate) fn release(&self, id: PageId) {
-        if let Some(page) = self.pages.borrow_mut().remove(&id) {
+    /// A page is out of this thread's hands, as far as this lease goes.
+    pub(crate) fn release(&self, page: &Page) {
+        if self.pages.borrow_mut().remove(&(page.id, page.epoch)).is_some() {
             self.gate.wrote(page.take_unwritten());
         }
         self.room.notify_one();

@@ -44,7 +44,9 @@ enum Step {
     Go(Slot, Rc<dyn Client>, Prepared),
     /// Look again: something changed while waiting.
     Again,
-    /// It is dealt with.
+    /// No request could leave, which is its answer.
+    Answered,
+    /// It is dealt with, and says nothing of the provider.
     Done,
     Stop(Stop),
 }
@@ -139,7 +141,9 @@ impl Work {
                     }
                 }
                 Step::Again => self.put_back(target),
-                Step::Done => {}
+                // One target a probe, whether its request left or not.
+                Step::Answered if self.mode == Mode::Probe => return self.after_probe(),
+                Step::Answered | Step::Done => {}
                 Step::Stop(stop) => {
                     self.put_back(target);
                     return stop;
@@ -192,7 +196,7 @@ impl Work {
             Ok(ready) => ready,
             Err(Unready::Refused(outcome)) => {
                 self.refuse(target, &route, &outcome);
-                return Step::Done;
+                return Step::Answered;
             }
             Err(Unready::Later) => {
                 return Step::Stop(Stop::Back(self.thread.clock.now().plus(Duration::from_secs(1))));
@@ -239,8 +243,13 @@ impl Work {
     }
 
     async fn throttled(&self, target: &Target, wait: Duration) -> Step {
-        if wait > SHORT_THROTTLE || self.mode == Mode::Probe {
-            return self.wait_elsewhere(target, self.thread.clock.now().plus(wait));
+        let until = self.thread.clock.now().plus(wait);
+        if self.mode == Mode::Probe {
+            // Putting off would go on to the next target, and put off that one, too.
+            return Step::Stop(Stop::Back(until));
+        }
+        if wait > SHORT_THROTTLE {
+            return self.wait_elsewhere(target, until);
         }
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
@@ -321,7 +330,7 @@ impl Work {
                 self.page.start(target.position);
                 self.thread
                     .answered(&self.page, route, target, &outcome, Instant::now(), self.mode);
-                Step::Done
+                Step::Answered
             }
             Ok(slot) => self.check_again(route, slot, client, prepared, target).await,
         }
@@ -337,7 +346,9 @@ impl Work {
         target: &Target,
     ) -> Step {
         let held = self.mode == Mode::All && (route.is_held() || route.throttled().is_some());
-        if held || !self.thread.gate.is_open() || self.must_stop().is_some() {
+        // The lease, too: a process that was stopped for a while wakes up with its stream, and somebody else has the page.
+        let outlived = self.page.lease_too_short(self.thread.longest_request);
+        if held || outlived || !self.thread.gate.is_open() || self.must_stop().is_some() {
             return Step::Again;
         }
         if self.read.elapsed() < STALE {
