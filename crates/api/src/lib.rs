@@ -21,4 +21,4 @@ pub mod metrics;
 
 pub use auth::Keys;
 pub use config::{Config, ErrorMode};
-pub use http::{MetricsText, router};
+pub use http::{MetricsText, router, router_without_api};

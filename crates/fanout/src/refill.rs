@@ -44,16 +44,18 @@ impl Refiller {
         }
     }
 
-    /// Offers the lane's pages that are due before the look after the next, those due longest ago first.
+    /// Tells the queue the lane's pages that are due before the look after the next, those due longest ago first.
     ///
     /// It reads twice what the queue can hold: the queue may know the first half already, and then the second half fills it.
     pub async fn refill(&self, lane: Lane) -> Result<()> {
+        if self.queue.room() == 0 {
+            return Ok(());
+        }
         let limit = u32::try_from(self.queue.room().saturating_mul(2)).unwrap_or(u32::MAX);
         let before = self.clock.now().plus(self.every * 2 + Duration::from_secs(1));
         let pages = self.store.due_pages(lane, before, limit).await?;
-        // Told before the offer: what the queue then drops for lack of room counts as dropped again.
-        self.queue.refilled(lane, pages.len() < limit as usize);
-        self.queue.offer(pages);
+        let complete = pages.len() < limit as usize;
+        self.queue.refill(lane, pages, complete).await;
         Ok(())
     }
 }

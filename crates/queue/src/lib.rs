@@ -4,13 +4,20 @@
 //! queue may lose, repeat and delay references, and nothing is lost. What it must do well is **fairness**: urgent pages do not wait behind bulk ones, and bulk
 //! pages are taken in turn from the apps, then from the legs in progress.
 //!
-//! [`Queue`] is what senders and the fan-out see. [`memory`] is the embedded queue; queues for many processes get folders of their own beside it.
+//! [`Queue`] is what senders and the fan-out see. [`memory`] is the embedded queue; [`postgres`] is for many processes over one
+//! PostgreSQL.
+//!
+//! Every process that sends must have a [`Queue::refill`] loop over the ledger: it is what brings back references that a queue has lost.
 
 mod config;
+mod error;
 pub mod memory;
 mod metrics;
+pub mod postgres;
+mod wire;
 
-pub use config::Config;
+pub use config::{Backend, Config, QueueUrl};
+pub use error::Error;
 
 use async_trait::async_trait;
 use bugle_model::{AppId, Lane, PageId, PageRef, Route};
@@ -27,7 +34,8 @@ pub struct Want {
 /// References to pages on their way from the fan-out to the senders.
 #[async_trait]
 pub trait Queue: Send + Sync {
-    /// Adds references. Never blocks; those that it has no room for or knows already are dropped, for [`Queue::hungry`] to fetch later.
+    /// Adds references to pages that have just become durable here. Never blocks; those that it has no room for or knows already are dropped, for
+    /// [`Queue::hungry`] to fetch later.
     fn offer(&self, pages: Vec<PageRef>);
 
     /// Waits until a page that is wanted is due, and takes as many as there are and are wanted. Cancel-safe: a call that is dropped has taken nothing.
@@ -45,9 +53,15 @@ pub trait Queue: Send + Sync {
     /// Waits until references that were dropped for lack of room should be read from the ledger.
     async fn hungry(&self);
 
-    /// The ledger was read for this lane: `complete` = all that it had were offered.
-    fn refilled(&self, lane: Lane, complete: bool);
+    /// The ledger was read for this lane: these pages are due or will be soon, those due longest ago first. `complete` = it has no others.
+    ///
+    /// The queue adds those that it may have lost or dropped.
+    async fn refill(&self, lane: Lane, pages: Vec<PageRef>, complete: bool);
 
-    /// The most references a lane holds.
+    /// The most references a lane holds. 0 = this process needs none, and [`Queue::refill`] would change nothing.
     fn room(&self) -> usize;
+
+    /// The process ends: references that it holds and nobody works on go to the other processes, where there are any. Nothing is taken, offered or
+    /// refilled afterwards.
+    async fn close(&self) {}
 }

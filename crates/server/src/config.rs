@@ -1,7 +1,7 @@
 //! The whole configuration: every crate's section, put together and loaded.
 //!
 //! Order: the defaults in the code, then one TOML file, then environment variables `BUGLE__SECTION__KEY`. Unknown keys and wrong values stop the start with a
-//! message that names the key. Lists can only be written in the file, but for `BUGLE__API__KEYS`, which is split at commas.
+//! message that names the key. Lists can only be written in the file, but for `BUGLE__API__KEYS` and `BUGLE__ROLES`, which are split at commas.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,15 @@ use anyhow::{Context, bail};
 use bugle_model::Period;
 use serde::{Deserialize, Serialize};
 
+use crate::backends::QueueKind;
+use crate::roles::{Role, Roles};
+
 /// All sections.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Settings {
+    /// What this process does.
+    pub(crate) roles: Roles,
     pub(crate) http: Http,
     pub(crate) api: bugle_api::Config,
     pub(crate) data: Data,
@@ -170,6 +175,32 @@ impl Settings {
         if let Some(name) = self.apps.keys().next() {
             bail!("apps.{name}: several apps are not available yet; the top-level sections are the app `default`");
         }
+        self.validate_processes()?;
+        self.validate_times()
+    }
+
+    /// What one process may do alone, and what many must agree on.
+    fn validate_processes(&self) -> anyhow::Result<()> {
+        if !self.store.url.is_postgres() && self.roles != Roles::ALL {
+            bail!(
+                "roles: with SQLite one process does everything: expected api, fanout and sender, got {}; set store.url to PostgreSQL for several processes",
+                self.roles
+            );
+        }
+        QueueKind::of(self).map_err(anyhow::Error::msg)?;
+        Ok(())
+    }
+
+    /// The API keys that are missing, in words: where processes share a database none can be made at the start.
+    pub(crate) fn missing_keys(&self) -> Option<&'static str> {
+        let wanted = self.roles.has(Role::Api) && !self.api.insecure || self.api.metrics_need_key;
+        (self.store.url.is_postgres() && wanted && self.api.keys.is_empty()).then_some(
+            "api.keys: with PostgreSQL all processes must know the same keys, so none is made at the start: \
+             set it, for instance to what `openssl rand -hex 24` prints",
+        )
+    }
+
+    fn validate_times(&self) -> anyhow::Result<()> {
         if self.sender.grace.get() <= self.fcm.request_timeout.get() {
             bail!(
                 "sender.grace: expected more than fcm.request_timeout ({}), got {}",

@@ -8,12 +8,10 @@ fn example() -> PathBuf {
 
 fn keys(table: &toml::Table) -> BTreeSet<String> {
     let section = |(name, value): (&String, &toml::Value)| -> Vec<String> {
-        value
-            .as_table()
-            .into_iter()
-            .flatten()
-            .map(|(key, _)| format!("{name}.{key}"))
-            .collect()
+        match value {
+            toml::Value::Table(section) => section.keys().map(|key| format!("{name}.{key}")).collect(),
+            _ => vec![name.clone()],
+        }
     };
     table.iter().flat_map(section).collect()
 }
@@ -56,6 +54,9 @@ fn what_is_wrong_is_named_by_its_key() {
         ("[nonsense]\na = 1", "nonsense"),
         ("[fcm]\nendpoint = \"fcm\"", "fcm.endpoint"),
         ("[limits]\nrecipients = 0", "limits.recipients"),
+        ("roles = []", "roles: expected at least one"),
+        ("roles = [\"api\", \"worker\"]", "roles: expected some of"),
+        ("roles = [\"api\"]", "roles: with SQLite"),
     ] {
         let problem = problem(toml);
         assert!(problem.contains(named), "{toml:?} gave {problem:?}");

@@ -1,11 +1,13 @@
 //! The binary `bugle`: configuration, wiring, lifecycle, commands.
 
+mod backends;
 mod client;
 mod commands;
 mod config;
 mod key;
 mod lifecycle;
 mod listen;
+mod roles;
 mod telemetry;
 mod wiring;
 

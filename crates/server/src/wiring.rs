@@ -1,8 +1,9 @@
-//! From the configuration to running parts. The only place that names concrete backends.
+//! From the configuration to running parts, as the process's roles ask for them.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use bugle_fanout::expand::Expander;
@@ -14,19 +15,23 @@ use bugle_provider::Provider;
 use bugle_provider::dry_run::DryRun;
 use bugle_provider::fcm::Fcm;
 use bugle_queue::Queue;
-use bugle_queue::memory::Memory;
 use bugle_sender::{Providers, Senders};
 use bugle_service::Service;
-use bugle_store::{Handover, Store, sqlite};
+use bugle_store::{Handover, Store};
 use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
+use crate::backends::{self, QueueKind};
 use crate::config::Settings;
 use crate::lifecycle::Lifecycle;
+use crate::roles::Role;
 use crate::{key, listen, telemetry};
+
+/// Giving references back at the end may take so long.
+const CLOSING: Duration = Duration::from_secs(3);
 
 /// What a started server tells.
 pub(crate) struct Started {
@@ -35,6 +40,7 @@ pub(crate) struct Started {
     /// The API key that was made just now, if one was.
     pub(crate) new_key: Option<SecretString>,
     senders: Vec<std::thread::JoinHandle<()>>,
+    queue: Arc<dyn Queue>,
 }
 
 /// Tells the queue and the fan-out of work that has become durable.
@@ -61,14 +67,11 @@ pub(crate) async fn start(
     dry_run: Option<Period>,
 ) -> anyhow::Result<Started> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    if let Some(problem) = settings.missing_keys() {
+        anyhow::bail!("{problem}");
+    }
     let providers = providers(settings, &clock, dry_run)?;
-    let queue: Arc<dyn Queue> = Arc::new(Memory::new(&settings.queue, Arc::clone(&clock)));
-    let legs = Arc::new(Notify::new());
-    let bell = Arc::new(Bell {
-        queue: Arc::clone(&queue),
-        legs: Arc::clone(&legs),
-    });
-    let store: Arc<dyn Store> = sqlite::open(&settings.store, &settings.data.dir, Arc::clone(&clock), bell)?;
+    let (store, queue, legs) = open(settings, &clock).await?;
     let (keys, new_key) = keys(settings)?;
     let listener = TcpListener::bind(settings.http.listen)
         .await
@@ -76,18 +79,19 @@ pub(crate) async fn start(
     let addr = listener.local_addr().context("http.listen: no address")?;
 
     life.spawn("metrics", telemetry::upkeep(metrics.clone(), life.stop.clone()));
-    fan_out(settings, life, &clock, &store, &queue, legs);
-    let senders = Senders {
-        store: Arc::clone(&store),
-        queue,
-        clock: Arc::clone(&clock),
-        config: settings.sender.clone(),
-        providers: Arc::clone(&providers),
-        longest_request: settings.fcm.request_timeout.get(),
-    };
-    let senders = senders
-        .start(&life.stop, &life.abort)
-        .context("cannot start the sender threads")?;
+    if settings.roles.has(Role::Fanout) {
+        fan_out(settings, life, &clock, &store, legs);
+    }
+    if QueueKind::of(settings).is_ok_and(|kind| kind.is_refilled_by(settings.roles)) {
+        let refiller = Refiller {
+            store: Arc::clone(&store),
+            queue: Arc::clone(&queue),
+            clock: Arc::clone(&clock),
+            every: settings.fanout.refill.get(),
+        };
+        life.spawn("refill", refiller.run(life.stop.clone()));
+    }
+    let senders = senders(settings, life, &clock, &store, &queue, &providers)?;
     let service = Service::new(
         store,
         clock,
@@ -95,8 +99,58 @@ pub(crate) async fn start(
         settings.limits.clone(),
         providers.keys().cloned(),
     );
+    let service = if settings.store.registry {
+        service
+    } else {
+        service.without_registry()
+    };
     serve_api(settings, life, Arc::new(service), keys, metrics, listener);
-    Ok(Started { addr, new_key, senders })
+    Ok(Started {
+        addr,
+        new_key,
+        senders,
+        queue,
+    })
+}
+
+/// Opens queue and store, the store telling the queue of its pages.
+async fn open(
+    settings: &Settings,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<(Arc<dyn Store>, Arc<dyn Queue>, Arc<Notify>)> {
+    let queue = backends::queue(settings, clock).await?;
+    let legs = Arc::new(Notify::new());
+    let bell = Arc::new(Bell {
+        queue: Arc::clone(&queue),
+        legs: Arc::clone(&legs),
+    });
+    let store = backends::store(settings, clock, bell).await?;
+    Ok((store, queue, legs))
+}
+
+/// Starts the sender threads, where this process sends.
+fn senders(
+    settings: &Settings,
+    life: &Lifecycle,
+    clock: &Arc<dyn Clock>,
+    store: &Arc<dyn Store>,
+    queue: &Arc<dyn Queue>,
+    providers: &Providers,
+) -> anyhow::Result<Vec<std::thread::JoinHandle<()>>> {
+    if !settings.roles.has(Role::Sender) {
+        return Ok(Vec::new());
+    }
+    let senders = Senders {
+        store: Arc::clone(store),
+        queue: Arc::clone(queue),
+        clock: Arc::clone(clock),
+        config: settings.sender.clone(),
+        providers: Arc::clone(providers),
+        longest_request: settings.fcm.request_timeout.get(),
+    };
+    senders
+        .start(&life.stop, &life.abort)
+        .context("cannot start the sender threads")
 }
 
 impl Started {
@@ -108,6 +162,11 @@ impl Started {
             () = life.abort.cancelled() => true,
         };
         life.ended().await?;
+        // What nobody here works on goes to the other processes, unless the queue's server does not answer: then they find it in the ledger.
+        tokio::select! {
+            _ = tokio::time::timeout(CLOSING, self.queue.close()) => {}
+            () = life.abort.cancelled() => {}
+        }
         if !senders {
             anyhow::bail!("a sender thread failed; see the log");
         }
@@ -130,7 +189,7 @@ fn providers(settings: &Settings, clock: &Arc<dyn Clock>, dry_run: Option<Period
 
 fn keys(settings: &Settings) -> anyhow::Result<(bugle_api::Keys, Option<SecretString>)> {
     let app = AppId::default_app();
-    let made = if settings.api.insecure || !settings.api.keys.is_empty() {
+    let made = if settings.api.insecure || !settings.api.keys.is_empty() || settings.store.url.is_postgres() {
         None
     } else {
         Some(key::load_or_make(&settings.data.dir)?)
@@ -145,7 +204,6 @@ fn fan_out(
     life: &Lifecycle,
     clock: &Arc<dyn Clock>,
     store: &Arc<dyn Store>,
-    queue: &Arc<dyn Queue>,
     legs: Arc<Notify>,
 ) {
     let expander = Expander {
@@ -153,12 +211,6 @@ fn fan_out(
         clock: Arc::clone(clock),
         config: settings.fanout.clone(),
         wake: legs,
-    };
-    let refiller = Refiller {
-        store: Arc::clone(store),
-        queue: Arc::clone(queue),
-        clock: Arc::clone(clock),
-        every: settings.fanout.refill.get(),
     };
     let sweeper = Sweeper {
         store: Arc::clone(store),
@@ -171,13 +223,14 @@ fn fan_out(
         clock: Arc::clone(clock),
         config: settings.devices.clone(),
     };
-    life.spawn("inactive", cleaner.run(life.stop.clone()));
+    if settings.store.registry {
+        life.spawn("inactive", cleaner.run(life.stop.clone()));
+    }
     life.spawn("expand", expander.run(life.stop.clone()));
-    life.spawn("refill", refiller.run(life.stop.clone()));
     life.spawn("sweep", sweeper.run(life.stop.clone()));
 }
 
-/// Serves the API; requests that were read are finished after the stop.
+/// Serves the API, or what a process without the API still tells; requests that were read are finished after the stop.
 fn serve_api(
     settings: &Settings,
     life: &Lifecycle,
@@ -187,13 +240,13 @@ fn serve_api(
     listener: TcpListener,
 ) {
     let requests = TaskTracker::new();
-    let router = bugle_api::router(
-        service,
-        keys,
-        settings.api.clone(),
-        requests.clone(),
-        Arc::new(move || metrics.render()),
-    );
+    let metrics: bugle_api::MetricsText = Arc::new(move || metrics.render());
+    let config = settings.api.clone();
+    let router = if settings.roles.has(Role::Api) {
+        bugle_api::router(service, keys, config, requests.clone(), metrics)
+    } else {
+        bugle_api::router_without_api(service, keys, config, metrics)
+    };
     let (http, stop) = (settings.http.clone(), life.stop.clone());
     life.spawn("api", async move {
         listen::serve(listener, router, &http, stop).await;

@@ -96,6 +96,7 @@ pub struct ListDevices {
 impl Service {
     /// Creates or updates a device, by the rules of the API's table "Registering".
     pub async fn register_device(&self, app: &AppId, asked: RegisterDevice) -> Result<Device> {
+        self.needs_registry()?;
         let registration = self.checked_registration(asked)?;
         let registered = self.store.register(app, registration, self.clock.now()).await?;
         let what = if registered.created { "created" } else { "updated" };
@@ -142,6 +143,7 @@ impl Service {
     ///
     /// Long lists go in steps: a failure of the database leaves the steps before it done.
     pub async fn remove_devices(&self, app: &AppId, asked: RemoveDevices) -> Result<()> {
+        self.needs_registry()?;
         if asked.ids.is_empty() && asked.tokens.is_empty() && asked.users.is_empty() {
             return Err(Error::invalid(
                 "ids",
@@ -162,6 +164,7 @@ impl Service {
     ///
     /// One whose id or token is in use again stays gone. In steps: a failure of the database leaves the steps before it done.
     pub async fn restore_devices(&self, app: &AppId, since: Option<i64>) -> Result<u64> {
+        self.needs_registry()?;
         let since = since.ok_or_else(|| Error::invalid("since", "must be given, in Unix seconds"))?;
         let since = Timestamp::from_secs(since);
         if since.0 < 0 || since > self.clock.now() {
@@ -175,6 +178,7 @@ impl Service {
 
     /// Lists devices in the order of their ids.
     pub async fn list_devices(&self, app: &AppId, asked: ListDevices) -> Result<Listing<DeviceDetails>> {
+        self.needs_registry()?;
         let filter = asked.filter.checked(&self.limits)?;
         let paging = check::paging(asked.since, asked.cursor, asked.limit, asked.count_total)?;
         Ok(self.store.devices(app, &filter, &paging, asked.with_channels).await?)

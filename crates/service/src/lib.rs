@@ -35,7 +35,11 @@ pub struct Service {
     push: PushConfig,
     limits: Limits,
     enabled: HashMap<AppId, Vec<Provider>>,
+    registry: bool,
 }
+
+/// What is answered where a registry would be needed and is not wanted.
+const NO_REGISTRY: &str = "the device registry is switched off (store.registry = false)";
 
 impl Service {
     /// A service over a store. `enabled` lists the providers that are configured, by app; the sections must have been validated.
@@ -57,12 +61,30 @@ impl Service {
             push,
             limits,
             enabled: by_app,
+            registry: true,
+        }
+    }
+
+    /// The same without a registry: devices and channels are refused with [`Error::Unavailable`]; raw tokens and providers' own topics remain.
+    #[must_use]
+    pub fn without_registry(self) -> Self {
+        Self {
+            registry: false,
+            ..self
         }
     }
 
     /// Answers if the database does.
     pub async fn ping(&self) -> Result<()> {
         Ok(self.store.ping().await?)
+    }
+
+    /// Refuses what needs the registry where there is none.
+    fn needs_registry(&self) -> Result<()> {
+        if self.registry {
+            return Ok(());
+        }
+        Err(Error::Unavailable(NO_REGISTRY.to_owned()))
     }
 
     fn is_enabled(&self, app: &AppId, provider: Provider) -> bool {

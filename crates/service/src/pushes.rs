@@ -72,6 +72,9 @@ impl Service {
             return Err(Error::Unavailable(format!("{field} is not built yet")));
         }
         let recipient = asked.recipient.checked(&self.limits)?;
+        if matches!(recipient, Recipient::Devices(_) | Recipient::Channels(_)) {
+            self.needs_registry()?;
+        }
         let fcm = asked.notification.fcm;
         let fcm = fcm.ok_or_else(|| Error::invalid("notification.fcm", "must be given"))?;
         let message =

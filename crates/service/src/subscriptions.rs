@@ -46,6 +46,7 @@ impl Service {
     }
 
     fn checked_change(&self, asked: ChangeSubscriptions) -> Result<(DeviceId, Vec<Channel>)> {
+        self.needs_registry()?;
         let device = DeviceId::parse(asked.device_id).map_err(Error::at("device_id"))?;
         if asked.channels.is_empty() {
             return Err(Error::invalid("channels", "must not be empty"));
@@ -56,6 +57,7 @@ impl Service {
 
     /// Lists subscriptions in the order of their ids.
     pub async fn list_subscriptions(&self, app: &AppId, asked: ListSubscriptions) -> Result<Listing<Subscription>> {
+        self.needs_registry()?;
         let filter = SubscriptionFilter {
             device: asked.filter.checked(&self.limits)?,
             channel_prefix: String::new(),

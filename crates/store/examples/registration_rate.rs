@@ -1,6 +1,6 @@
-//! Measures registrations a second: 64 callers, each waiting for its answer, one writer.
+//! Measures registrations a second: 64 callers, each waiting for its answer.
 //!
-//! `cargo run --release -p bugle-store --example registration_rate -- [full|normal] [callers] [seconds]`
+//! `cargo run --release -p bugle-store --example registration_rate -- [full|normal|postgres://…] [callers] [seconds]`; the PostgreSQL database is best an empty one.
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a tool for the terminal")]
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bugle_model::{AppId, Clock, PageRef, Platform, Provider, Registration, SystemClock, Token};
-use bugle_store::{Config, Handover, Registry, sqlite};
+use bugle_store::{Config, DatabaseUrl, Handover, Registry, postgres, sqlite};
 
 struct Deaf;
 
@@ -36,7 +36,7 @@ fn registration(number: u64) -> Registration {
 }
 
 /// Runs all callers for so long; each takes the next number below `wrap`. Returns registrations a second.
-async fn rate(store: &Arc<sqlite::Store>, callers: usize, time: Duration, wrap: u64) -> (f64, u64) {
+async fn rate(store: &Arc<dyn Registry>, callers: usize, time: Duration, wrap: u64) -> (f64, u64) {
     let next = Arc::new(AtomicU64::new(0));
     let begun = Instant::now();
     let tasks: Vec<_> = (0..callers)
@@ -65,17 +65,23 @@ async fn rate(store: &Arc<sqlite::Store>, callers: usize, time: Duration, wrap: 
 #[tokio::main]
 async fn main() {
     let mut args = std::env::args().skip(1);
-    let synchronous = args.next().unwrap_or_else(|| "full".to_owned());
+    let kind = args.next().unwrap_or_else(|| "full".to_owned());
     let callers = args.next().map_or(64, |n| n.parse().unwrap());
     let time = Duration::from_secs(args.next().map_or(5, |n| n.parse().unwrap()));
     let dir = tempfile::tempdir_in(".").unwrap();
     let mut config = Config::default();
-    if synchronous == "normal" {
-        config.synchronous = bugle_store::Synchronous::Normal;
-    }
-    let store = sqlite::open(&config, dir.path(), Arc::new(SystemClock), Arc::new(Deaf)).unwrap();
+    let store: Arc<dyn Registry> = if kind.starts_with("postgres") {
+        config.url = DatabaseUrl::new(kind);
+        println!("{callers} callers, PostgreSQL");
+        postgres::open(&config, Arc::new(SystemClock), Arc::new(Deaf)).await.unwrap()
+    } else {
+        if kind == "normal" {
+            config.synchronous = bugle_store::Synchronous::Normal;
+        }
+        println!("{callers} callers, SQLite, synchronous {kind}");
+        sqlite::open(&config, dir.path(), Arc::new(SystemClock), Arc::new(Deaf)).unwrap()
+    };
     let (new, count) = rate(&store, callers, time, u64::MAX).await;
-    println!("{callers} callers, synchronous {synchronous}");
     println!("new devices:        {new:>9.0} a second");
     let (again, _) = rate(&store, callers, time, count).await;
     println!("registered again:   {again:>9.0} a second, nothing but the time changed");

@@ -12,15 +12,18 @@
 //! - a report under an epoch that has moved on changes nothing;
 //! - new pages are handed over ([`Handover`]) after they are durable, by whoever made them durable, never by a caller's future.
 
+mod books;
 mod codec;
 mod config;
 mod error;
 mod ledger;
 pub mod metrics;
+pub mod postgres;
 mod registry;
 pub mod sqlite;
+pub mod transfer;
 
-pub use config::{Config, Synchronous};
+pub use config::{Config, DatabaseUrl, Synchronous};
 pub use error::{Error, Result};
 pub use ledger::{Expansion, Ledger, OpenLeg, Range, Swept, Walk};
 pub use registry::{Registered, Registry};
@@ -45,11 +48,14 @@ pub trait Handover: Send + Sync {
 /// Opens the store that the settings name; the one place that knows which backends there are.
 ///
 /// Fails with [`Error::Setup`] in words for the person who starts bugle.
-pub fn open(
+pub async fn open(
     config: &Config,
     data_dir: &Path,
     clock: Arc<dyn Clock>,
     handover: Arc<dyn Handover>,
 ) -> Result<Arc<dyn Store>> {
+    if config.url.is_postgres() {
+        return Ok(postgres::open(config, clock, handover).await?);
+    }
     Ok(sqlite::open(config, data_dir, clock, handover)?)
 }

@@ -1,4 +1,9 @@
-//! What may be asked of the registry.
+//! What may be asked of the registry, and what is the same whatever database keeps it.
+
+pub(crate) mod filter;
+pub(crate) mod origins;
+pub(crate) mod place;
+pub(crate) mod record;
 
 use async_trait::async_trait;
 use bugle_model::{

@@ -16,7 +16,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use bugle_model::AppId;
 use bugle_service::Service;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -53,13 +53,43 @@ pub fn router(service: Arc<Service>, keys: Keys, config: Config, tasks: TaskTrac
         tasks,
         metrics,
     };
-    Router::new()
-        .route("/api", post(commands))
-        .route("/api/batch", post(batch))
-        .route("/api/{method}", post(method))
+    watched(
+        Router::new()
+            .route("/api", post(commands))
+            .route("/api/batch", post(batch))
+            .route("/api/{method}", post(method)),
+    )
+    .with_state(Arc::new(api))
+}
+
+/// What a process offers that does not serve the API: `GET /health` and `GET /metrics`. The API's paths answer 503, so that a proxy asks another process.
+pub fn router_without_api(service: Arc<Service>, keys: Keys, config: Config, metrics: MetricsText) -> Router {
+    let api = Api {
+        service,
+        keys,
+        config,
+        tasks: TaskTracker::new(),
+        metrics,
+    };
+    watched(
+        Router::new()
+            .route("/api", any(not_here))
+            .route("/api/{*rest}", any(not_here)),
+    )
+    .with_state(Arc::new(api))
+}
+
+fn watched(router: Router<Arc<Api>>) -> Router<Arc<Api>> {
+    router
         .route("/health", get(health))
         .route("/metrics", get(metrics_text))
-        .with_state(Arc::new(api))
+}
+
+async fn not_here() -> Response {
+    refuse(&Refused {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        problem: Problem::not_available("this process does not serve the API: it has not the role api"),
+    })
 }
 
 async fn commands(State(api): Shared, request: Request) -> Response {

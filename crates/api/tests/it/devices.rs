@@ -3,17 +3,20 @@
 use std::time::Duration;
 
 use insta::assert_json_snapshot;
+use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::harness::{Api, names};
+use crate::harness::{Api, Backend, names};
 
+#[rstest]
 #[tokio::test]
-async fn registering_answers_the_whole_device() {
-    let api = Api::new();
+async fn registering_answers_the_whole_device(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let api = Api::on(backend).await;
     let params = json!({
         "id": "phone", "platform": "apns", "token": "t:1", "user": "u1", "meta": {"b": "2", "a": "1"},
         "timezone": "Europe/Berlin", "locale": "de-DE", "unknown": {"x": 1},
     });
+    insta::allow_duplicates! {
     assert_json_snapshot!(api.result("device_register", params).await, @r#"
     {
       "device": {
@@ -34,11 +37,13 @@ async fn registering_answers_the_whole_device() {
       "id": "phone"
     }
     "#);
+    }
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_id_is_made_and_a_known_token_gets_it_back() {
-    let api = Api::new();
+async fn an_id_is_made_and_a_known_token_gets_it_back(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let api = Api::on(backend).await;
     let params = json!({"platform": "android", "token": "t"});
     let first = api.result("device_register", params.clone()).await;
     assert_eq!(first["id"].as_str().unwrap().len(), 36);
@@ -50,13 +55,15 @@ async fn an_id_is_made_and_a_known_token_gets_it_back() {
     assert_eq!(second["device"]["updated_at"], 1_780_000_005);
 }
 
+#[rstest]
 #[tokio::test]
-async fn registering_declares_the_whole_state() {
-    let api = Api::new();
+async fn registering_declares_the_whole_state(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let api = Api::on(backend).await;
     let full = json!({"id": "d", "platform": "web", "token": "t", "user": "u", "meta": {"a": "1"}, "locale": "en", "timezone": "UTC"});
     api.result("device_register", full).await;
     let bare = json!({"id": "d", "platform": "web", "token": "t2", "user": null, "meta": null, "locale": ""});
     let device = api.result("device_register", bare).await["device"].take();
+    insta::allow_duplicates! {
     assert_json_snapshot!(device, @r#"
     {
       "id": "d",
@@ -71,11 +78,13 @@ async fn registering_declares_the_whole_state() {
       "locale": ""
     }
     "#);
+    }
 }
 
+#[rstest]
 #[tokio::test]
-async fn one_token_is_one_device() {
-    let api = Api::new();
+async fn one_token_is_one_device(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let api = Api::on(backend).await;
     api.device("old").await;
     let params = json!({"id": "new", "platform": "android", "token": "token-of-old"});
     api.result("device_register", params).await;
@@ -145,9 +154,12 @@ fn wrong_fields() -> impl Iterator<Item = (&'static str, Value, &'static str)> {
     .into_iter()
 }
 
+#[rstest]
 #[tokio::test]
-async fn what_is_wrong_in_a_registration_is_named_and_nothing_is_written() {
-    let api = Api::new();
+async fn what_is_wrong_in_a_registration_is_named_and_nothing_is_written(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
+    let api = Api::on(backend).await;
     let good = json!({"platform": "android", "token": "t"});
     for (field, value, problem) in wrong_fields() {
         let mut params = good.clone();
@@ -167,9 +179,10 @@ async fn what_is_wrong_in_a_registration_is_named_and_nothing_is_written() {
     assert_eq!(list["total_count"], 0);
 }
 
+#[rstest]
 #[tokio::test]
-async fn web_push_subscriptions_are_not_taken_yet() {
-    let api = Api::new();
+async fn web_push_subscriptions_are_not_taken_yet(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let api = Api::on(backend).await;
     let params = json!({"platform": "web", "provider": "webpush", "token": "t"});
     let error = api.error("device_register", params).await;
     assert_eq!(
@@ -178,9 +191,12 @@ async fn web_push_subscriptions_are_not_taken_yet() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn channels_and_topics_of_a_registration_are_kept_apart() {
-    let api = Api::new();
+async fn channels_and_topics_of_a_registration_are_kept_apart(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
+    let api = Api::on(backend).await;
     let topics_of = async || {
         let list = api.result("device_list", json!({"include_topics": true})).await;
         list["items"][0]["topics"].clone()
@@ -207,9 +223,10 @@ async fn channels_and_topics_of_a_registration_are_kept_apart() {
     assert_eq!(topics_of().await, json!([]), "present, even empty, replaces");
 }
 
+#[rstest]
 #[tokio::test]
-async fn devices_are_removed_by_id_token_and_user() {
-    let api = Api::new();
+async fn devices_are_removed_by_id_token_and_user(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let api = Api::on(backend).await;
     for id in ["a", "b", "c", "d"] {
         api.device(id).await;
     }
@@ -223,9 +240,12 @@ async fn devices_are_removed_by_id_token_and_user() {
     assert_eq!(names(&api.result("device_list", json!({})).await, "id"), ["d"]);
 }
 
+#[rstest]
 #[tokio::test]
-async fn removing_nothing_in_particular_removes_nothing() {
-    let api = Api::new();
+async fn removing_nothing_in_particular_removes_nothing(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
+    let api = Api::on(backend).await;
     api.device("a").await;
     for params in [json!({}), json!({"ids": [], "tokens": null, "users": []})] {
         let error = api.error("device_remove", params).await;
@@ -237,9 +257,10 @@ async fn removing_nothing_in_particular_removes_nothing() {
     assert_eq!(names(&api.result("device_list", json!({})).await, "id"), ["a"]);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_list_is_paged_by_its_last_id() {
-    let api = Api::new();
+async fn a_list_is_paged_by_its_last_id(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let api = Api::on(backend).await;
     for id in ["c", "a", "e", "b", "d"] {
         api.device(id).await;
     }
@@ -256,6 +277,7 @@ async fn a_list_is_paged_by_its_last_id() {
     let last = api
         .result("device_list", json!({"limit": 2, "cursor": second["next_cursor"]}))
         .await;
+    insta::allow_duplicates! {
     assert_json_snapshot!(last, @r#"
     {
       "items": [
@@ -274,6 +296,7 @@ async fn a_list_is_paged_by_its_last_id() {
       "has_more": false
     }
     "#);
+    }
     let empty = api.result("device_list", json!({"since": "zzz"})).await;
     assert_eq!(empty, json!({"items": [], "has_more": false}));
     assert_eq!(
@@ -285,9 +308,10 @@ async fn a_list_is_paged_by_its_last_id() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_list_without_a_limit_has_a_hundred() {
-    let api = Api::new();
+async fn a_list_without_a_limit_has_a_hundred(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let api = Api::on(backend).await;
     for n in 0..101 {
         api.device(&format!("d{n:03}")).await;
     }
@@ -296,9 +320,12 @@ async fn a_list_without_a_limit_has_a_hundred() {
     assert_eq!(list["next_cursor"], "d099");
 }
 
+#[rstest]
 #[tokio::test]
-async fn filters_are_anded_across_fields_and_ored_inside() {
-    let api = Api::new();
+async fn filters_are_anded_across_fields_and_ored_inside(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
+    let api = Api::on(backend).await;
     for (id, platform, user) in [
         ("a", "apns", "u1"),
         ("b", "ios", "u2"),
@@ -332,9 +359,10 @@ async fn filters_are_anded_across_fields_and_ored_inside() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn what_is_wrong_in_a_list_is_named() {
-    let api = Api::new();
+async fn what_is_wrong_in_a_list_is_named(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let api = Api::on(backend).await;
     for (params, problem) in [
         (
             json!({"limit": -1}),

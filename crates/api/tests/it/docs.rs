@@ -67,7 +67,7 @@ async fn ask(api: &Api, example: &Example) -> Answer {
 
 #[tokio::test]
 async fn every_command_of_the_page_answers_as_the_page_says() {
-    let api = Api::new();
+    let api = Api::new().await;
     let examples = examples();
     assert!(examples.len() >= 14, "only {} were found", examples.len());
     for example in examples {
@@ -106,7 +106,7 @@ async fn every_method_is_on_the_page() {
         "cancel_push",
     ] {
         assert!(page.contains(&format!("### {method}\n")), "{method}");
-        let known = Api::new().call(method, &json!({})).await;
+        let known = Api::new().await.call(method, &json!({})).await;
         assert!(!known.text.contains("\"code\":104"), "{method}");
     }
 }

@@ -7,7 +7,7 @@ use crate::harness::{Api, REGISTER};
 
 #[tokio::test]
 async fn one_command_has_one_reply() {
-    let api = Api::new();
+    let api = Api::new().await;
     let answer = api
         .post("/api", r#"{"id": 7, "method": "device_list", "params": {}}"#)
         .await;
@@ -28,7 +28,7 @@ async fn one_command_has_one_reply() {
 
 #[tokio::test]
 async fn several_commands_run_in_order_and_an_error_stops_none() {
-    let api = Api::new();
+    let api = Api::new().await;
     let body = format!(
         "{REGISTER}\n{}\n\n{} {}\n",
         r#"{"id": 2, "method": "device_list", "params": {"limit": -1}}"#,
@@ -52,7 +52,7 @@ async fn several_commands_run_in_order_and_an_error_stops_none() {
 
 #[tokio::test]
 async fn one_malformed_command_stops_all_before_the_first() {
-    let api = Api::new();
+    let api = Api::new().await;
     for (bad, problem) in [
         ("{", "body: EOF while parsing an object at line 2 column 1"),
         (
@@ -101,7 +101,7 @@ async fn one_malformed_command_stops_all_before_the_first() {
 
 #[tokio::test]
 async fn a_parallel_batch_does_everything_once_and_answers_in_order() {
-    let api = Api::new();
+    let api = Api::new().await;
     let register =
         |i: usize| json!({"device_register": {"id": format!("p{i}"), "platform": "android", "token": format!("t{i}")}});
     let commands: Vec<_> = (0..1_000).map(register).collect();
@@ -122,7 +122,7 @@ async fn a_parallel_batch_does_everything_once_and_answers_in_order() {
 
 #[tokio::test]
 async fn a_batch_answers_by_method() {
-    let api = Api::new();
+    let api = Api::new().await;
     let body = json!({"commands": [
         {"device_register": {"id": "a", "platform": "android", "token": "t"}},
         {"device_list": null},
@@ -158,7 +158,7 @@ async fn a_batch_answers_by_method() {
 
 #[tokio::test]
 async fn a_malformed_batch_runs_nothing() {
-    let api = Api::new();
+    let api = Api::new().await;
     let register = r#"{"device_register": {"id": "a", "platform": "android", "token": "t"}}"#;
     for (rest, problem) in [
         (
@@ -198,7 +198,7 @@ async fn a_malformed_batch_runs_nothing() {
 
 #[tokio::test]
 async fn a_methods_own_path_takes_an_object_only() {
-    let api = Api::new();
+    let api = Api::new().await;
     for body in ["", "null", "[]", "5", r#"["a", "fcm", "android", "t"]"#, "{} {}"] {
         let answer = api.post("/api/device_register", body).await;
         assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{body}");
@@ -214,7 +214,7 @@ async fn a_methods_own_path_takes_an_object_only() {
 
 #[tokio::test]
 async fn methods_that_are_not_built_yet_say_so() {
-    let api = Api::new();
+    let api = Api::new().await;
     for method in [
         "device_update",
         "device_topic_update",

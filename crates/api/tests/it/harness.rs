@@ -8,8 +8,9 @@ use axum::body::Body;
 use bugle_api::{Config, Keys, router};
 use bugle_model::{AppId, Clock, Lane, PageRef, Provider};
 use bugle_service::{Limits, PushConfig, Service};
-use bugle_store::{Handover, Store, sqlite};
+use bugle_store::{DatabaseUrl, Handover, Store};
 use bugle_testkit::TestClock;
+use bugle_testkit::postgres::Database;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -29,7 +30,37 @@ pub(crate) struct Api {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Arc<TestClock>,
     pub(crate) tasks: TaskTracker,
-    _dir: Option<TempDir>,
+    _place: Option<Place>,
+}
+
+/// The stores that the API runs over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Backend {
+    Sqlite,
+    Postgres,
+}
+
+/// Where the data is, for as long as the test lasts.
+enum Place {
+    Sqlite(#[expect(dead_code, reason = "removed when dropped")] TempDir),
+    Postgres(#[expect(dead_code, reason = "removed when dropped")] Database),
+}
+
+impl Backend {
+    /// A fresh store.
+    async fn open(self, clock: &Arc<TestClock>) -> (Arc<dyn Store>, Place) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut settings = bugle_store::Config::default();
+        let database = (self == Self::Postgres).then(bugle_testkit::postgres::database);
+        if let Some(database) = &database {
+            settings.url = DatabaseUrl::new(database.url());
+            settings.connections = 4;
+        }
+        let store = bugle_store::open(&settings, dir.path(), Arc::clone(clock) as Arc<_>, Arc::new(Nobody))
+            .await
+            .unwrap();
+        (store, database.map_or(Place::Sqlite(dir), Place::Postgres))
+    }
 }
 
 /// Nobody sends here.
@@ -64,22 +95,46 @@ impl Answer {
 }
 
 impl Api {
-    pub(crate) fn new() -> Self {
-        Self::with(Config::default(), &[Provider::Fcm])
+    /// Over a fresh SQLite database.
+    pub(crate) async fn new() -> Self {
+        Self::on(Backend::Sqlite).await
     }
 
-    /// Over a fresh database.
-    pub(crate) fn with(config: Config, enabled: &[Provider]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+    /// Over a fresh database of this kind.
+    pub(crate) async fn on(backend: Backend) -> Self {
+        Self::with(backend, Config::default(), &[Provider::Fcm]).await
+    }
+
+    /// The same with other settings.
+    pub(crate) async fn with(backend: Backend, config: Config, enabled: &[Provider]) -> Self {
         let clock = Arc::new(TestClock::new());
-        let settings = bugle_store::Config::default();
-        let store = sqlite::open(&settings, dir.path(), Arc::clone(&clock) as Arc<_>, Arc::new(Nobody)).unwrap();
-        let api = Self::over(store, clock, config, enabled);
-        Self { _dir: Some(dir), ..api }
+        let (store, place) = backend.open(&clock).await;
+        let api = Self::over(store, clock, config, enabled, true);
+        Self {
+            _place: Some(place),
+            ..api
+        }
+    }
+
+    /// Over a fresh SQLite database, with the registry switched off.
+    pub(crate) async fn without_registry() -> Self {
+        let clock = Arc::new(TestClock::new());
+        let (store, place) = Backend::Sqlite.open(&clock).await;
+        let api = Self::over(store, clock, Config::default(), &[Provider::Fcm], false);
+        Self {
+            _place: Some(place),
+            ..api
+        }
     }
 
     /// Over another store.
-    pub(crate) fn over(store: Arc<dyn Store>, clock: Arc<TestClock>, config: Config, enabled: &[Provider]) -> Self {
+    fn over(
+        store: Arc<dyn Store>,
+        clock: Arc<TestClock>,
+        config: Config,
+        enabled: &[Provider],
+        registry: bool,
+    ) -> Self {
         let tasks = TaskTracker::new();
         let enabled = enabled.iter().map(|provider| (AppId::default_app(), *provider));
         let service = Service::new(
@@ -89,25 +144,21 @@ impl Api {
             Limits::default(),
             enabled,
         );
-        let keys = Keys::new([
-            (KEY.into(), AppId::default_app()),
-            ("another-key".into(), AppId::default_app()),
-            ("another-app".into(), AppId::parse("another").unwrap()),
-        ]);
+        let service = if registry { service } else { service.without_registry() };
         let metrics = Arc::new(|| "bugle_up 1\n".to_owned());
         Self {
-            router: router(Arc::new(service), keys, config, tasks.clone(), metrics),
+            router: router(Arc::new(service), keys(), config, tasks.clone(), metrics),
             store,
             clock,
             tasks,
-            _dir: None,
+            _place: None,
         }
     }
 
     /// Over a database that fails at everything.
     pub(crate) fn broken(config: Config) -> Self {
         let clock = Arc::new(TestClock::new());
-        Self::over(Arc::new(crate::broken::Broken), clock, config, &[Provider::Fcm])
+        Self::over(Arc::new(crate::broken::Broken), clock, config, &[Provider::Fcm], true)
     }
 
     pub(crate) async fn ask(&self, request: Request<Body>) -> Answer {
@@ -176,6 +227,15 @@ impl Api {
             "push u": self.call("push_status", &json!({"uid": "u"})).await.error(),
         })
     }
+}
+
+/// Two keys of the default app, and one of another.
+pub(crate) fn keys() -> Keys {
+    Keys::new([
+        (KEY.into(), AppId::default_app()),
+        ("another-key".into(), AppId::default_app()),
+        ("another-app".into(), AppId::parse("another").unwrap()),
+    ])
 }
 
 /// The names of the items of a list, one after the other.

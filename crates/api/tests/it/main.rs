@@ -7,6 +7,7 @@ mod docs;
 mod envelopes;
 mod harness;
 mod odd;
+mod parts;
 mod pushes;
 mod subscriptions;
 mod transport;

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use bugle_api::Config;
 use insta::assert_json_snapshot;
+use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::harness::Api;
+use crate::harness::{Api, Backend};
 
 const SEND: &str = "send_push_notification";
 
@@ -27,9 +28,10 @@ fn and(mut params: Value, field: &str, value: Value) -> Value {
     params
 }
 
+#[rstest]
 #[tokio::test]
-async fn every_kind_of_recipient_is_accepted() {
-    let api = Api::new();
+async fn every_kind_of_recipient_is_accepted(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let api = Api::on(backend).await;
     api.device("a").await;
     for recipient in [
         json!({"device_ids": ["a", "unknown"]}),
@@ -43,9 +45,10 @@ async fn every_kind_of_recipient_is_accepted() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn exactly_one_kind_of_recipient_is_demanded() {
-    let api = Api::new();
+async fn exactly_one_kind_of_recipient_is_demanded(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let api = Api::on(backend).await;
     let expected =
         "107 bad request: params.recipient: expected exactly one of device_ids, channels, fcm_tokens, fcm_topic, got";
     for (recipient, got) in [
@@ -58,9 +61,10 @@ async fn exactly_one_kind_of_recipient_is_demanded() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn what_is_wrong_in_a_push_is_named() {
-    let api = Api::new();
+async fn what_is_wrong_in_a_push_is_named(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let api = Api::on(backend).await;
     let good = hello(&json!({"channels": ["a"]}));
     for (params, problem) in [
         (
@@ -109,9 +113,12 @@ async fn what_is_wrong_in_a_push_is_named() {
     assert_eq!(api.content().await["open legs"], 0);
 }
 
+#[rstest]
 #[tokio::test]
-async fn payloads_are_checked_before_anything_is_accepted() {
-    let api = Api::new();
+async fn payloads_are_checked_before_anything_is_accepted(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
+    let api = Api::on(backend).await;
     let fcm = |fcm: Value| with(hello(&json!({"channels": ["a"]})), "/notification/fcm", fcm);
     for wrong in [
         json!({"data": {"from": "x"}}),
@@ -142,9 +149,10 @@ async fn payloads_are_checked_before_anything_is_accepted() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn what_is_not_built_yet_is_never_ignored() {
-    let api = Api::new();
+async fn what_is_not_built_yet_is_never_ignored(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let api = Api::on(backend).await;
     let good = hello(&json!({"channels": ["a"]}));
     for (params, field) in [
         (hello(&json!({"filter": {"users": ["u"]}})), "recipient.filter"),
@@ -200,9 +208,10 @@ async fn what_is_not_built_yet_is_never_ignored() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn zero_values_are_not_set() {
-    let api = Api::new();
+async fn zero_values_are_not_set(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let api = Api::on(backend).await;
     let mut zeros = hello(&json!({"channels": ["a"]}));
     for field in ["use_templating", "use_meta", "optimize_for_reliability"] {
         zeros[field] = json!(false);
@@ -214,9 +223,10 @@ async fn zero_values_are_not_set() {
     api.result(SEND, zeros).await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn without_credentials_a_push_is_not_available() {
-    let api = Api::with(Config::default(), &[]);
+async fn without_credentials_a_push_is_not_available(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let api = Api::with(backend, Config::default(), &[]).await;
     let error = api.error(SEND, hello(&json!({"channels": ["a"]}))).await;
     assert_eq!(
         error,
@@ -225,9 +235,10 @@ async fn without_credentials_a_push_is_not_available() {
     assert_eq!(api.content().await["open legs"], 0);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_uid_sends_once_and_belongs_to_one_request() {
-    let api = Api::new();
+async fn a_uid_sends_once_and_belongs_to_one_request(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let api = Api::on(backend).await;
     let first = and(hello(&json!({"channels": ["a", "b", "a"]})), "uid", json!("order-1"));
     assert_eq!(api.result(SEND, first.clone()).await, json!({"uid": "order-1"}));
     api.clock.advance(Duration::from_mins(1));
@@ -251,11 +262,13 @@ async fn a_uid_sends_once_and_belongs_to_one_request() {
     assert_eq!(api.content().await["open legs"], LEGS);
 }
 
+#[rstest]
 #[tokio::test]
-async fn the_account_of_a_push_can_be_looked_at() {
-    let api = Api::new();
+async fn the_account_of_a_push_can_be_looked_at(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let api = Api::on(backend).await;
     let params = and(hello(&json!({"fcm_tokens": ["t"]})), "uid", json!("p"));
     api.result(SEND, params).await;
+    insta::allow_duplicates! {
     assert_json_snapshot!(api.result("push_status", json!({"uid": "p"})).await, @r#"
     {
       "uid": "p",
@@ -285,6 +298,7 @@ async fn the_account_of_a_push_can_be_looked_at() {
       ]
     }
     "#);
+    }
     assert_eq!(
         api.error("push_status", json!({"uid": "nobody"})).await,
         "104 not found: push not found"
@@ -296,9 +310,10 @@ async fn the_account_of_a_push_can_be_looked_at() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_push_can_wait_and_be_called_off() {
-    let api = Api::new();
+async fn a_push_can_wait_and_be_called_off(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let api = Api::on(backend).await;
     let params = and(hello(&json!({"fcm_tokens": ["t"]})), "uid", json!("p"));
     api.result(SEND, and(params, "send_at", json!(1_780_003_600))).await;
     assert_eq!(

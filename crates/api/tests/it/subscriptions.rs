@@ -1,13 +1,15 @@
 //! `device_subscription_add`, `device_subscription_remove`, `device_subscription_list`.
 
 use insta::assert_json_snapshot;
+use rstest::rstest;
 use serde_json::json;
 
-use crate::harness::{Api, names};
+use crate::harness::{Api, Backend, names};
 
+#[rstest]
 #[tokio::test]
-async fn a_device_is_subscribed_and_unsubscribed() {
-    let api = Api::new();
+async fn a_device_is_subscribed_and_unsubscribed(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let api = Api::on(backend).await;
     api.device("a").await;
     let add = json!({"device_id": "a", "channels": ["x", "y", "x"]});
     assert_eq!(api.result("device_subscription_add", add.clone()).await, json!({}));
@@ -22,6 +24,7 @@ async fn a_device_is_subscribed_and_unsubscribed() {
     assert_eq!(api.result("device_subscription_remove", remove).await, json!({}));
     let mut list = api.result("device_subscription_list", json!({})).await;
     assert!(list["items"][0]["id"].take().is_string());
+    insta::allow_duplicates! {
     assert_json_snapshot!(list, @r#"
     {
       "items": [
@@ -37,20 +40,23 @@ async fn a_device_is_subscribed_and_unsubscribed() {
       "has_more": false
     }
     "#);
+    }
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_unknown_device_is_not_found() {
-    let api = Api::new();
+async fn an_unknown_device_is_not_found(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let api = Api::on(backend).await;
     for method in ["device_subscription_add", "device_subscription_remove"] {
         let params = json!({"device_id": "nobody", "channels": ["x"]});
         assert_eq!(api.error(method, params).await, "104 not found: device not found");
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn what_is_wrong_in_a_change_is_named() {
-    let api = Api::new();
+async fn what_is_wrong_in_a_change_is_named(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let api = Api::on(backend).await;
     api.device("a").await;
     for method in ["device_subscription_add", "device_subscription_remove"] {
         for (params, problem) in [
@@ -77,9 +83,10 @@ async fn what_is_wrong_in_a_change_is_named() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn subscriptions_are_filtered_and_paged() {
-    let api = Api::new();
+async fn subscriptions_are_filtered_and_paged(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let api = Api::on(backend).await;
     for (id, user) in [("a", "u1"), ("b", "u2"), ("c", "u1")] {
         let params =
             json!({"id": id, "platform": "ios", "token": format!("t-{id}"), "user": user, "channels": ["all", id]});

@@ -6,11 +6,11 @@ use http::{Request, StatusCode};
 use serde_json::json;
 use tower::ServiceExt;
 
-use crate::harness::{Api, KEY, REGISTER};
+use crate::harness::{Api, Backend, KEY, REGISTER};
 
 #[tokio::test]
 async fn without_the_right_key_there_is_nothing_but_401() {
-    let api = Api::new();
+    let api = Api::new().await;
     for path in ["/api", "/api/device_list", "/api/batch", "/api/no_such_thing"] {
         for key in [None, Some("wrong")] {
             let mut request = Request::post(path);
@@ -36,19 +36,21 @@ async fn without_the_right_key_there_is_nothing_but_401() {
         );
     }
     let open = Api::with(
+        Backend::Sqlite,
         Config {
             insecure: true,
             ..Config::default()
         },
         &[],
-    );
+    )
+    .await;
     let request = Request::post("/api/device_list").body(Body::from("{}")).unwrap();
     assert_eq!(open.ask(request).await.status, StatusCode::OK);
 }
 
 #[tokio::test]
 async fn a_key_sees_its_own_app_only() {
-    let api = Api::new();
+    let api = Api::new().await;
     api.device("a").await;
     let ask = async |method: &str, key: &str, params: serde_json::Value| {
         let request = Request::post(format!("/api/{method}")).header("x-api-key", key);
@@ -75,14 +77,16 @@ async fn a_key_sees_its_own_app_only() {
 
 #[tokio::test]
 async fn an_error_is_told_as_a_status_where_asked_for() {
-    let plain = Api::new();
+    let plain = Api::new().await;
     let transport = Api::with(
+        Backend::Sqlite,
         Config {
             error_mode: ErrorMode::Transport,
             ..Config::default()
         },
         &[],
-    );
+    )
+    .await;
     let broken = Api::broken(Config {
         error_mode: ErrorMode::Transport,
         ..Config::default()
@@ -145,7 +149,7 @@ async fn a_broken_database_is_an_error_object_without_details() {
 #[tokio::test]
 async fn health_tells_whether_the_database_answers() {
     let get = |path: &str| Request::get(path).body(Body::empty()).unwrap();
-    let answer = Api::new().ask(get("/health")).await;
+    let answer = Api::new().await.ask(get("/health")).await;
     assert_eq!(
         (answer.status, answer.text.as_str()),
         (StatusCode::OK, r#"{"status":"ok"}"#)
@@ -160,15 +164,17 @@ async fn health_tells_whether_the_database_answers() {
 #[tokio::test]
 async fn metrics_need_a_key_only_where_told() {
     let get = || Request::get("/metrics").body(Body::empty()).unwrap();
-    let answer = Api::new().ask(get()).await;
+    let answer = Api::new().await.ask(get()).await;
     assert_eq!((answer.status, answer.text.as_str()), (StatusCode::OK, "bugle_up 1\n"));
     let closed = Api::with(
+        Backend::Sqlite,
         Config {
             metrics_need_key: true,
             ..Config::default()
         },
         &[],
-    );
+    )
+    .await;
     assert_eq!(closed.ask(get()).await.status, StatusCode::UNAUTHORIZED);
     let request = Request::get("/metrics")
         .header("x-api-key", KEY)
@@ -180,13 +186,15 @@ async fn metrics_need_a_key_only_where_told() {
 #[tokio::test]
 async fn bodies_and_commands_have_limits() {
     let api = Api::with(
+        Backend::Sqlite,
         Config {
             max_body_bytes: 2_000,
             max_commands: 3,
             ..Config::default()
         },
         &[],
-    );
+    )
+    .await;
     let pad = |bytes: usize| format!("{}{}", " ".repeat(bytes - REGISTER.len()), REGISTER);
     let answer = api.post("/api", pad(2_001)).await;
     assert_eq!(
@@ -216,7 +224,7 @@ async fn bodies_and_commands_have_limits() {
 
 #[tokio::test]
 async fn ten_thousand_raw_tokens_fit_into_a_request() {
-    let api = Api::new();
+    let api = Api::new().await;
     let tokens: Vec<_> = (0..10_000).map(|n| format!("{n:0>200}")).collect();
     let params = json!({"recipient": {"fcm_tokens": tokens}, "notification": {"fcm": {"data": {"a": "b"}}}});
     api.result("send_push_notification", params).await;
@@ -224,7 +232,7 @@ async fn ten_thousand_raw_tokens_fit_into_a_request() {
 
 #[tokio::test]
 async fn a_request_that_was_read_is_carried_out_though_its_client_is_gone() {
-    let api = Api::new();
+    let api = Api::new().await;
     let body = json!({"uid": "p", "recipient": {"fcm_topic": "t"}, "notification": {"fcm": {"data": {"a": "b"}}}});
     let request = Request::post("/api/send_push_notification").header("x-api-key", KEY);
     let request = request.body(Body::from(body.to_string())).unwrap();
@@ -242,7 +250,7 @@ async fn a_request_that_was_read_is_carried_out_though_its_client_is_gone() {
 
 #[tokio::test]
 async fn other_paths_and_verbs_are_refused() {
-    let api = Api::new();
+    let api = Api::new().await;
     let get = Request::get("/api")
         .header("x-api-key", KEY)
         .body(Body::empty())

@@ -46,6 +46,38 @@ impl Memory {
         }
     }
 
+    /// The same, as a part of another queue that counts for itself.
+    pub(crate) fn without_metrics(config: &Config, clock: Arc<dyn Clock>) -> Self {
+        let memory = Self::new(config, clock);
+        memory.state().silence();
+        memory
+    }
+
+    /// Does it wait here, or is it in a worker's hands?
+    pub(crate) fn knows(&self, page: PageId) -> bool {
+        self.state().knows(page)
+    }
+
+    /// [`Queue::hold`], and the pages that were dropped.
+    pub(crate) fn hold_dropping(&self, app: &AppId, route: Route) -> Vec<PageId> {
+        self.state().hold(app, route)
+    }
+
+    /// Asks for the ledger to be read: references may have been lost elsewhere.
+    pub(crate) fn look(&self) {
+        self.hungry.notify_one();
+    }
+
+    /// How many references of a lane wait.
+    pub(crate) fn waiting(&self, lane: Lane) -> usize {
+        self.state().waiting(lane)
+    }
+
+    /// Takes out all that wait.
+    pub(crate) fn drain(&self) -> Vec<PageRef> {
+        self.state().drain()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // A panic while the lock is held can only come from a bug; what the state then lacks, the sweep of the ledger brings back.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -94,7 +126,7 @@ impl Queue for Memory {
     }
 
     fn hold(&self, app: &AppId, route: Route) {
-        self.state().hold(app, route);
+        self.hold_dropping(app, route);
     }
 
     fn release(&self, app: &AppId, route: Route) {
@@ -106,8 +138,16 @@ impl Queue for Memory {
         self.hungry.notified().await;
     }
 
-    fn refilled(&self, lane: Lane, complete: bool) {
-        self.state().refilled(lane, complete);
+    async fn refill(&self, lane: Lane, pages: Vec<PageRef>, complete: bool) {
+        let added = {
+            let mut state = self.state();
+            // Told before the offer: what is then dropped for lack of room counts as dropped again.
+            state.refilled(lane, complete);
+            state.offer(pages, self.clock.now())
+        };
+        if added {
+            self.offered.notify_waiters();
+        }
     }
 
     fn room(&self) -> usize {

@@ -58,6 +58,8 @@ pub(super) struct State {
     bulk: LaneState,
     known: HashMap<PageId, Place>,
     held: HashSet<(AppId, Route)>,
+    /// It tells its metrics.
+    metrics: bool,
 }
 
 impl State {
@@ -68,11 +70,41 @@ impl State {
             bulk: LaneState::default(),
             known: HashMap::new(),
             held: HashSet::new(),
+            metrics: true,
         }
     }
 
     pub(super) fn room(&self) -> usize {
         self.cap
+    }
+
+    pub(super) fn silence(&mut self) {
+        self.metrics = false;
+    }
+
+    pub(super) fn knows(&self, page: PageId) -> bool {
+        self.known.contains_key(&page)
+    }
+
+    pub(super) fn waiting(&self, lane: Lane) -> usize {
+        match lane {
+            Lane::Urgent => self.urgent.len(),
+            Lane::Bulk => self.bulk.len(),
+        }
+    }
+
+    pub(super) fn drain(&mut self) -> Vec<PageRef> {
+        let mut drained = Vec::new();
+        for lane in [Lane::Urgent, Lane::Bulk] {
+            let state = self.lane(lane);
+            drained.extend(std::iter::from_fn(|| state.ready.pop()));
+            drained.extend(state.later.drain().map(|Reverse(Later(page))| page));
+        }
+        for page in &drained {
+            self.known.remove(&page.id);
+        }
+        self.gauge();
+        drained
     }
 
     fn lane(&mut self, lane: Lane) -> &mut LaneState {
@@ -182,7 +214,9 @@ impl State {
         added
     }
 
-    pub(super) fn hold(&mut self, app: &AppId, route: Route) {
+    /// The pages that were dropped.
+    pub(super) fn hold(&mut self, app: &AppId, route: Route) -> Vec<PageId> {
+        let mut all = Vec::new();
         self.held.insert((app.clone(), route));
         for lane in [Lane::Urgent, Lane::Bulk] {
             let state = self.lane(lane);
@@ -201,9 +235,11 @@ impl State {
             });
             for id in dropped {
                 self.known.remove(&id);
+                all.push(id);
             }
         }
         self.gauge();
+        all
     }
 
     pub(super) fn release(&mut self, app: &AppId, route: Route) {
@@ -212,6 +248,9 @@ impl State {
 
     #[expect(clippy::cast_precision_loss, reason = "a lane holds at most a million references")]
     fn gauge(&self) {
+        if !self.metrics {
+            return;
+        }
         for (name, lane) in [(Lane::Urgent, &self.urgent), (Lane::Bulk, &self.bulk)] {
             metrics::gauge!(names::WAITING, "lane" => name.as_str()).set(lane.len() as f64);
         }

@@ -33,7 +33,14 @@ fn page(app_name: &str, push: i64, seq: i64, lane: Lane, clock: &TestClock) -> P
 
 fn queue(references: usize) -> (Arc<TestClock>, Memory) {
     let clock = Arc::new(TestClock::new());
-    (Arc::clone(&clock), Memory::new(&Config { references }, clock))
+    let queue = Memory::new(
+        &Config {
+            references,
+            ..Config::default()
+        },
+        Arc::<TestClock>::clone(&clock),
+    );
+    (clock, queue)
 }
 
 async fn nothing_comes(queue: &Memory) {
@@ -117,8 +124,8 @@ async fn a_full_lane_drops_and_asks_for_the_ledger_when_half_empty() {
         .await
         .expect("hungry");
     // The ledger still has all of them; those in work are in somebody's hands there, too, but the queue must not rely on it.
-    queue.offer((1..=150).map(|seq| page("a", 1, seq, Lane::Bulk, &clock)).collect());
-    queue.refilled(Lane::Bulk, true);
+    let ledger = (1..=150).map(|seq| page("a", 1, seq, Lane::Bulk, &clock)).collect();
+    queue.refill(Lane::Bulk, ledger, true).await;
     while seen < 150 {
         seen += queue.take(Want { urgent: 0, bulk: 10 }).await.len();
     }

@@ -11,6 +11,7 @@ mod connect;
 mod demo;
 mod devices;
 mod migrate;
+mod migrate_data;
 mod progress;
 mod push;
 mod serve;
@@ -36,6 +37,7 @@ enum Command {
     Serve(serve::Serve),
     Check(check::Check),
     Migrate(migrate::Migrate),
+    MigrateData(migrate_data::MigrateData),
     Devices(devices::Devices),
     Push(push::Push),
     Demo(demo::Demo),
@@ -48,7 +50,8 @@ impl Cli {
         match self.command {
             Command::Serve(serve) => serve.run().await,
             Command::Check(check) => check.run().await,
-            Command::Migrate(migrate) => migrate.run(),
+            Command::Migrate(migrate) => migrate.run().await,
+            Command::MigrateData(migrate) => migrate.run().await,
             Command::Devices(devices) => devices.run().await,
             Command::Push(push) => push.run().await,
             Command::Demo(demo) => demo.run().await,

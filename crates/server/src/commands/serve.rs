@@ -9,12 +9,15 @@ use secrecy::ExposeSecret;
 
 use crate::config::Settings;
 use crate::lifecycle::Lifecycle;
-use crate::{telemetry, wiring};
+use crate::roles::Role;
+use crate::{backends, telemetry, wiring};
 
 /// Run the server.
 ///
 /// Without any configuration it keeps its data in ./bugle-data, listens on 127.0.0.1:8000 and prints an API key that it makes at the first start. To send, it needs a
 /// provider: set fcm.credentials_file to your Firebase project's service account file.
+///
+/// Several machines for one installation: set store.url to PostgreSQL, and start this on each. roles says what a process does: api, fanout, sender.
 ///
 /// The database is migrated at start. SIGTERM or Ctrl-C stops gracefully: nothing new leaves, what is open ends within sender.grace; a second signal ends at once.
 ///
@@ -38,8 +41,14 @@ impl Serve {
         let life = Lifecycle::default();
         life.listen()?;
         let started = wiring::start(&settings, &life, metrics, self.dry_run).await?;
-        tracing::info!(address = %started.addr, data = %settings.data.dir.display(), "listening on http://{}", started.addr);
-        if settings.api.insecure {
+        tracing::info!(
+            address = %started.addr,
+            roles = %settings.roles,
+            store = backends::store_words(&settings),
+            queue = backends::queue_words(&settings),
+            "listening on http://{}", started.addr
+        );
+        if settings.api.insecure && settings.roles.has(Role::Api) {
             tracing::warn!("api.insecure is on: whoever reaches the API may use it");
         }
         if self.dry_run.is_some() {

@@ -2,6 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod growth;
-#[path = "../it/world.rs"]
+#[path = "../it/world/mod.rs"]
 #[expect(dead_code, reason = "the other tests need more of it")]
 mod world;

@@ -39,14 +39,22 @@ fn quoted(text: &str) -> Vec<String> {
 fn keys() -> BTreeMap<String, String> {
     let example: toml::Table = page("config.example.toml").parse().unwrap();
     let mut found = BTreeMap::new();
-    for (section, keys) in &example {
-        for (key, default) in keys.as_table().unwrap() {
-            let default = match default {
-                toml::Value::String(text) if text.is_empty() => "empty".to_owned(),
-                toml::Value::String(text) => format!("`{text}`"),
-                other => format!("`{other}`"),
-            };
-            found.insert(format!("{section}.{key}"), default);
+    let mut add = |key: String, default: &toml::Value| {
+        let default = match default {
+            toml::Value::String(text) if text.is_empty() => "empty".to_owned(),
+            toml::Value::String(text) => format!("`{text}`"),
+            other => format!("`{other}`"),
+        };
+        found.insert(key, default);
+    };
+    for (name, value) in &example {
+        match value {
+            toml::Value::Table(section) => {
+                for (key, default) in section {
+                    add(format!("{name}.{key}"), default);
+                }
+            }
+            default => add(name.clone(), default),
         }
     }
     found

@@ -4,13 +4,17 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use bugle_sim::Outcome;
+use rstest::rstest;
 use serde_json::json;
 
-use crate::world::{World, tokens};
+use crate::world::{Backends, World, tokens};
 
 /// One per cent each of UNREGISTERED, payload error, 429 with Retry-After, 503, cut connection and silence.
+#[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn with_every_fault_about_the_account_is_the_tally_and_only_the_dead_are_gone() {
+async fn with_every_fault_about_the_account_is_the_tally_and_only_the_dead_are_gone(
+    #[values(Backends::Embedded, Backends::Postgres, Backends::PostgresRedis)] backends: Backends,
+) {
     const AUDIENCE: usize = 6_000;
     let shares = json!({"unregistered": 10, "payload": 10, "quota": 10, "unavailable": 10, "cut": 10, "silent": 10});
     let settings = [
@@ -18,7 +22,7 @@ async fn with_every_fault_about_the_account_is_the_tally_and_only_the_dead_are_g
         ("sender.max_attempts", "50"),
         ("sender.backoff_max", "1s"),
     ];
-    let world = World::start(json!({"shares": shares, "retry_after_s": 1}), &settings).await;
+    let world = World::start_with(backends, 1, json!({"shares": shares, "retry_after_s": 1}), &settings).await;
     world.api.register_all(tokens("fault-", AUDIENCE)).await;
     let uid = world.api.broadcast().await;
     let status = world.api.ended(&uid, Duration::from_secs(180)).await;

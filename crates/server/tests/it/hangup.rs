@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use rstest::rstest;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::world::{KEY, World, tokens};
+use crate::world::{Backends, KEY, World, tokens};
 
 /// Sends a push and closes the socket without waiting for the answer.
 async fn send_and_hang_up(addr: std::net::SocketAddr, uid: &str) {
@@ -20,10 +21,13 @@ async fn send_and_hang_up(addr: std::net::SocketAddr, uid: &str) {
     stream.shutdown().await.unwrap();
 }
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_hangs_up_does_not_strand_its_push() {
+async fn a_client_that_hangs_up_does_not_strand_its_push(
+    #[values(Backends::Embedded, Backends::Postgres, Backends::PostgresRedis)] backends: Backends,
+) {
     const PUSHES: usize = 50;
-    let world = World::start(json!({}), &[]).await;
+    let world = World::start_with(backends, 1, json!({}), &[]).await;
     world.api.register_all(tokens("hangup-", 20)).await;
     for i in 0..PUSHES {
         send_and_hang_up(world.server.addr, &format!("hung-{i}")).await;

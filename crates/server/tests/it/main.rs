@@ -3,6 +3,7 @@
 
 mod bench;
 mod check;
+mod check_servers;
 mod config;
 mod devices_cli;
 mod docs;
@@ -13,6 +14,7 @@ mod holds;
 mod imports;
 mod kill;
 mod push_cli;
+mod roles;
 mod stop;
 mod tutorial;
 mod world;

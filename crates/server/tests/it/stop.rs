@@ -3,14 +3,18 @@
 use std::time::{Duration, Instant};
 
 use bugle_sim::Outcome;
+use rstest::rstest;
 use serde_json::json;
 
-use crate::world::{Api, KEY, World, tokens};
+use crate::world::{Backends, World, tokens};
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_graceful_stop_in_the_middle_repeats_nothing() {
+async fn a_graceful_stop_in_the_middle_repeats_nothing(
+    #[values(Backends::Embedded, Backends::Postgres, Backends::PostgresRedis)] backends: Backends,
+) {
     const AUDIENCE: usize = 6_000;
-    let mut world = World::start(json!({"latency_ms": 30, "stream_limit": 20}), &[]).await;
+    let mut world = World::start_with(backends, 1, json!({"latency_ms": 30, "stream_limit": 20}), &[]).await;
     world.api.register_all(tokens("stop-", AUDIENCE)).await;
     let uid = world.api.broadcast().await;
     for share in 1..=3 {
@@ -20,10 +24,9 @@ async fn a_graceful_stop_in_the_middle_repeats_nothing() {
         )
         .await
         .unwrap();
-        assert!(world.server.stop().await.success());
+        world.stop(0).await;
         assert_eq!(world.sim.stats().open_streams, 0, "what was open has ended");
-        world.server.restart();
-        world.api = Api::new(world.server.addr, KEY);
+        world.restart(0);
     }
     let status = world.api.ended(&uid, Duration::from_secs(60)).await;
     world.assert_account_is_the_tally(&status);
@@ -31,10 +34,17 @@ async fn a_graceful_stop_in_the_middle_repeats_nothing() {
     assert_eq!((stats.tokens, stats.repeats), (AUDIENCE as u64, 0), "{stats:#?}");
 }
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_waits_for_answers_no_longer_than_the_grace_and_a_second_signal_not_at_all() {
-    let settings = [("sender.grace", "3s"), ("fcm.request_timeout", "2900ms")];
-    let mut world = World::start(json!({}), &settings).await;
+async fn a_stop_waits_for_answers_no_longer_than_the_grace_and_a_second_signal_not_at_all(
+    #[values(Backends::Embedded, Backends::PostgresRedis)] backends: Backends,
+) {
+    let settings = [
+        ("sender.grace", "3s"),
+        ("fcm.request_timeout", "2900ms"),
+        ("sender.lease", "10s"),
+    ];
+    let mut world = World::start_with(backends, 1, json!({}), &settings).await;
     world.api.register_all(tokens("silent-", 10)).await;
     let uid = world.api.broadcast().await;
     while world.sim.stats().outcome(Outcome::Silent) < 10 {
@@ -44,8 +54,7 @@ async fn a_stop_waits_for_answers_no_longer_than_the_grace_and_a_second_signal_n
     assert!(world.server.stop().await.success());
     assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
 
-    world.server.restart();
-    world.api = Api::new(world.server.addr, KEY);
+    world.restart(0);
     let seen = world.sim.stats().outcome(Outcome::Silent);
     while world.sim.stats().outcome(Outcome::Silent) < seen + 10 {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -56,10 +65,9 @@ async fn a_stop_waits_for_answers_no_longer_than_the_grace_and_a_second_signal_n
     world.server.signal("TERM");
     world.server.ended(Duration::from_secs(10)).await;
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
-    world.server.restart();
-    let api = Api::new(world.server.addr, KEY);
+    world.restart(0);
     assert_eq!(
-        api.status(&uid).await["targeted"],
+        world.api.status(&uid).await["targeted"],
         10,
         "what was accepted is still there"
     );

@@ -1,6 +1,6 @@
 //! The connections to one database file, and how they are set.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
@@ -58,6 +58,11 @@ pub(super) fn migrate_only(path: &Path, config: &Config) -> Result<(usize, usize
 
 /// Reads which form the file has and which one this version writes. Changes nothing, waits for nobody.
 pub(super) fn form(path: &Path, config: &Config) -> Result<(usize, usize)> {
+    read_only(path, config).map(|(_, done, known)| (done, known))
+}
+
+/// A connection that changes nothing, the file's form, and the one that this version writes.
+pub(super) fn read_only(path: &Path, config: &Config) -> Result<(Connection, usize, usize)> {
     let read = || {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
         // Where nobody works on it, even a reader would leave the log's files behind, unless it is told that nothing changes.
@@ -65,15 +70,22 @@ pub(super) fn form(path: &Path, config: &Config) -> Result<(usize, usize)> {
             Some(uri) => connect(Path::new(&uri), config, flags | OpenFlags::SQLITE_OPEN_URI)?,
             None => connect(path, config, flags)?,
         };
-        super::migrate::form(&conn, path)
+        let (done, known) = super::migrate::form(&conn, path)?;
+        Ok((conn, done, known))
     };
     read().map_err(|error| not_usable(path, error))
 }
 
+/// Where the write-ahead log is, if there is one.
+pub(super) fn log_of(path: &Path) -> PathBuf {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    log.into()
+}
+
 /// The address of a database that has no log, for a reader that writes nothing at all.
 fn still(path: &Path) -> Option<String> {
-    let log = std::path::PathBuf::from(format!("{}-wal", path.to_str()?));
-    if log.exists() {
+    if log_of(path).exists() {
         return None;
     }
     let path = path.canonicalize().ok()?;

@@ -6,13 +6,14 @@ use rusqlite::{Connection, Params, params};
 use super::rows::Stored;
 use super::subscriptions;
 use crate::Result;
+use crate::registry::record::{locale, timezone};
 
 /// A registration with what is computed before it comes to the writer.
 pub(super) struct Entry {
     pub(super) registration: Registration,
     /// See [`super::rows::token_hash`].
     pub(super) token_hash: i64,
-    /// See [`super::rows::write_meta`].
+    /// See [`crate::registry::record::write_meta`].
     pub(super) meta: String,
     pub(super) now: Timestamp,
 }
@@ -114,12 +115,4 @@ pub(super) fn delete(conn: &Connection, key: DeviceKey) -> Result<()> {
     conn.prepare_cached("DELETE FROM devices WHERE key = ?")?
         .execute([key.0])?;
     Ok(())
-}
-
-fn timezone(r: &Registration) -> &str {
-    r.timezone.as_ref().map_or("", |zone| zone.as_str())
-}
-
-fn locale(r: &Registration) -> &str {
-    r.locale.as_ref().map_or("", |tag| tag.as_str())
 }

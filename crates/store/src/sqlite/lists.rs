@@ -4,7 +4,6 @@
 //! index that has the list's order. First the keys of one page are found, then their rows are read.
 
 mod devices;
-mod place;
 mod query;
 mod subscriptions;
 #[cfg(test)]

@@ -68,7 +68,7 @@ pub fn open(
     clock: Arc<dyn Clock>,
     handover: Arc<dyn Handover>,
 ) -> Result<Arc<Store>> {
-    let path = files::database(&config.url, data_dir)?;
+    let path = files::database(config.url.expose(), data_dir)?;
     if !config.migrate && !path.exists() {
         return Err(Error::Setup(format!(
             "there is no database {} yet, and [store] migrate is false: run `bugle migrate`, which makes it",
@@ -95,21 +95,43 @@ pub fn open(
 ///
 /// Fails like [`open`], also while a bugle runs on it.
 pub fn migrate(config: &Config, data_dir: &Path) -> Result<(usize, usize)> {
-    let path = files::database(&config.url, data_dir)?;
+    let path = files::database(config.url.expose(), data_dir)?;
     let (path, _locks) = claim(&path, data_dir)?;
     connections::migrate_only(&path, config)
 }
 
 /// Where the database is.
 pub fn path(config: &Config, data_dir: &Path) -> Result<PathBuf> {
-    files::database(&config.url, data_dir)
+    files::database(config.url.expose(), data_dir)
 }
 
 /// The form of the database that the settings name, and the one that this version writes. Takes no lock, changes nothing.
 ///
 /// Fails with [`crate::Error::Setup`] if it is of another program or of a newer version, or cannot be read.
 pub fn form(config: &Config, data_dir: &Path) -> Result<(usize, usize)> {
-    connections::form(&files::database(&config.url, data_dir)?, config)
+    connections::form(&files::database(config.url.expose(), data_dir)?, config)
+}
+
+/// Keeps every bugle away from a database, for as long as it lives.
+pub(crate) struct Kept {
+    _lock: Lock,
+}
+
+/// Keeps every bugle away from a database that is there. Fails while one runs on it.
+pub(crate) fn keep(path: &Path) -> Result<Kept> {
+    // Whoever runs on it holds this one beside that of its directory.
+    let lock = Lock::take(&path.with_added_extension("lock"))?;
+    Ok(Kept { _lock: lock })
+}
+
+/// A connection that reads a database which nobody writes to, the database's form, and the one that this version writes. Changes no byte of it.
+pub(crate) fn read_only(path: &Path) -> Result<(rusqlite::Connection, usize, usize)> {
+    connections::read_only(path, &Config::default())
+}
+
+/// Where the write-ahead log of a database is, if it has one. The path is without symbolic links.
+pub(crate) fn log_of(path: &Path) -> PathBuf {
+    connections::log_of(path)
 }
 
 /// Makes sure that directory and file are there, for nobody else: neither another bugle nor other users of the machine.

@@ -1,11 +1,13 @@
 //! The API's table "Registering".
 
-use bugle_model::{Device, DeviceId, DeviceKey, Origins, Registration, Route, Timestamp};
+use bugle_model::{DeviceId, DeviceKey, Registration, Route};
 use rusqlite::Connection;
 
 use super::devices::{self, Entry};
 use super::rows::Stored;
 use super::subscriptions;
+use crate::registry::origins;
+use crate::registry::record::declared;
 use crate::{Registered, Result};
 
 /// Creates or updates the device that the registration means.
@@ -26,7 +28,7 @@ pub(super) fn register(conn: &Connection, app: i64, entry: &Entry) -> Result<Reg
         update(conn, &stored, entry)?;
         declare(conn, app, stored.key, route, r, false)?;
         return Ok(Registered {
-            device: device(r, stored.device.id, stored.device.created_at, entry.now),
+            device: declared(r, stored.device.id, stored.device.created_at, entry.now),
             created: false,
         });
     }
@@ -34,7 +36,7 @@ pub(super) fn register(conn: &Connection, app: i64, entry: &Entry) -> Result<Reg
     let key = devices::insert(conn, app, &id, entry)?;
     declare(conn, app, key, route, r, true)?;
     Ok(Registered {
-        device: device(r, id, entry.now, entry.now),
+        device: declared(r, id, entry.now, entry.now),
         created: true,
     })
 }
@@ -54,8 +56,8 @@ fn take_token_from_others(conn: &Connection, app: i64, entry: &Entry, named: Opt
 fn update(conn: &Connection, stored: &Stored, entry: &Entry) -> Result<()> {
     let r = &entry.registration;
     let old = &stored.device;
-    let declared = device(r, old.id.clone(), old.created_at, old.updated_at);
-    if stored.platform == r.platform && *old == declared {
+    let same = declared(r, old.id.clone(), old.created_at, old.updated_at);
+    if stored.platform == r.platform && *old == same {
         return devices::touch(conn, stored.key, entry.now);
     }
     devices::update(conn, stored.key, entry)?;
@@ -66,30 +68,10 @@ fn update(conn: &Connection, stored: &Stored, entry: &Entry) -> Result<()> {
     Ok(())
 }
 
-/// Origin user is not rebuilt: there are no lists bound to users yet.
 fn declare(conn: &Connection, app: i64, key: DeviceKey, route: Route, r: &Registration, fresh: bool) -> Result<()> {
-    let lists = [
-        r.channels.as_deref().map(|list| (Origins::CHANNEL, list)),
-        r.topics.as_deref().map(|list| (Origins::TOPIC, list)),
-    ];
-    let lists: Vec<_> = lists.into_iter().flatten().collect();
+    let lists = origins::lists(r);
     if lists.is_empty() || (fresh && lists.iter().all(|(_, list)| list.is_empty())) {
         return Ok(());
     }
     subscriptions::declare(conn, app, key, route, &lists)
-}
-
-fn device(r: &Registration, id: DeviceId, created_at: Timestamp, updated_at: Timestamp) -> Device {
-    Device {
-        id,
-        provider: r.provider,
-        platform: r.platform_word.to_owned(),
-        token: r.token.clone(),
-        user: r.user.clone(),
-        meta: r.meta.clone(),
-        timezone: r.timezone.as_ref().map_or("", |zone| zone.as_str()).to_owned(),
-        locale: r.locale.as_ref().map_or("", |tag| tag.as_str()).to_owned(),
-        created_at,
-        updated_at,
-    }
 }

@@ -11,10 +11,9 @@ use bugle_model::{
 use super::devices::{self, Entry};
 use super::writer::Cost;
 use super::{Store, gone, lists, register, rows, subscriptions};
+use crate::registry::filter::{REMOVE_STEP, nothing, steps};
+use crate::registry::record::write_meta;
 use crate::{Registered, Registry, Result};
-
-/// At most so many devices are removed in one transaction.
-const REMOVE_STEP: usize = 256;
 
 #[async_trait]
 impl Registry for Store {
@@ -23,7 +22,7 @@ impl Registry for Store {
         let cost = Cost::rows(1 + declared.into_iter().flatten().map(Vec::len).sum::<usize>());
         let entry = Entry {
             token_hash: rows::token_hash(registration.token.as_str()),
-            meta: rows::write_meta(&registration.meta)?,
+            meta: write_meta(&registration.meta)?,
             registration,
             now,
         };
@@ -160,31 +159,4 @@ impl Registry for Store {
         self.readers.run(read).await?;
         self.writer.run(true, Cost::default(), |_| Ok(())).await
     }
-}
-
-fn nothing<T>(paging: &Paging) -> Listing<T> {
-    Listing {
-        items: Vec::new(),
-        has_more: false,
-        total: paging.count_total.then_some(0),
-    }
-}
-
-/// The selector in filters that each select few enough devices to be looked up in one transaction.
-fn steps(which: &DeviceSelector) -> Vec<DeviceFilter> {
-    let ids = which.ids.chunks(REMOVE_STEP).map(|ids| DeviceFilter {
-        ids: ids.to_vec(),
-        ..DeviceFilter::default()
-    });
-    let tokens = which.tokens.chunks(REMOVE_STEP).map(|tokens| DeviceFilter {
-        tokens: tokens.to_vec(),
-        ..DeviceFilter::default()
-    });
-    // The empty text is no user: it must not remove everybody who has none.
-    let users: Vec<_> = which.users.iter().filter(|user| !user.is_empty()).cloned().collect();
-    let users = users.chunks(REMOVE_STEP).map(|users| DeviceFilter {
-        users: users.to_vec(),
-        ..DeviceFilter::default()
-    });
-    ids.chain(tokens).chain(users).collect()
 }

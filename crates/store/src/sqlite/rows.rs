@@ -1,12 +1,13 @@
 //! Rows of the table `devices` and how they become values.
 
-use std::collections::BTreeMap;
-
 use aws_lc_rs::digest::{SHA256, digest};
-use bugle_model::{Device, DeviceId, DeviceKey, Platform, Provider, Route, Timestamp, Token};
+use bugle_model::{Device, DeviceId, DeviceKey, Platform, Route, Timestamp, Token};
 use rusqlite::Row;
 
-use crate::{Error, Result};
+use crate::Result;
+use crate::registry::record::read_meta;
+
+pub(super) use crate::registry::record::{corrupt, platform, provider};
 
 /// A device with what only the database knows of it.
 pub(super) struct Stored {
@@ -50,33 +51,4 @@ pub(super) fn token_hash(token: &str) -> i64 {
     hash.as_ref()
         .first_chunk()
         .map_or(0, |bytes| i64::from_be_bytes(*bytes))
-}
-
-/// Key-value pairs as they are stored: a JSON object in the order of its keys.
-pub(super) fn write_meta(meta: &BTreeMap<String, String>) -> Result<String> {
-    if meta.is_empty() {
-        return Ok("{}".to_owned());
-    }
-    serde_json::to_string(meta).map_err(|e| corrupt("devices.meta", e.to_string()))
-}
-
-pub(super) fn provider(code: u8) -> Result<Provider> {
-    Provider::from_code(code).ok_or_else(|| corrupt("devices.provider", code.to_string()))
-}
-
-pub(super) fn platform(code: u8) -> Result<Platform> {
-    Platform::from_code(code).ok_or_else(|| corrupt("devices.platform", code.to_string()))
-}
-
-pub(super) fn corrupt(place: &'static str, detail: String) -> Error {
-    Error::Corrupt { place, detail }
-}
-
-fn read_meta(json: &str) -> Result<BTreeMap<String, String>> {
-    if json == "{}" {
-        return Ok(BTreeMap::new());
-    }
-    // The parser's words may quote a value.
-    serde_json::from_str(json)
-        .map_err(|e| corrupt("devices.meta", format!("not JSON of texts, at byte {}", e.column())))
 }

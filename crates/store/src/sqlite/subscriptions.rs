@@ -8,6 +8,7 @@ use bugle_model::{Channel, DeviceKey, Origins, Route};
 use rusqlite::Connection;
 
 use crate::Result;
+use crate::registry::origins::changes;
 
 /// Adds an origin to the device's subscriptions to these channels.
 pub(super) fn add(
@@ -44,21 +45,8 @@ pub(super) fn declare(
     route: Route,
     lists: &[(Origins, &[Channel])],
 ) -> Result<()> {
-    let before = all(conn, key)?;
-    let mut after = before.clone();
-    for (origin, list) in lists {
-        for origins in after.values_mut() {
-            *origins = origins.without(*origin);
-        }
-        for channel in *list {
-            let origins = after.entry(channel.as_str().to_owned()).or_default();
-            *origins = origins.with(*origin);
-        }
-    }
-    for (channel, origins) in after {
-        if before.get(&channel) != Some(&origins) {
-            set(conn, app, key, route, &channel, origins)?;
-        }
+    for (channel, origins) in changes(&all(conn, key)?, lists) {
+        set(conn, app, key, route, &channel, origins)?;
     }
     Ok(())
 }

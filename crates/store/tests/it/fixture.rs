@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bugle_model::PageRef;
-use bugle_store::{Config, Handover, Result, sqlite};
+use bugle_store::{Config, Handover, Registry, Result, sqlite};
 use bugle_testkit::TestClock;
-use tempfile::TempDir;
+
+use crate::backend::{Backend, Place};
 
 /// Nobody listens.
 pub(crate) struct Deaf;
@@ -16,29 +17,41 @@ impl Handover for Deaf {
     fn legs(&self) {}
 }
 
-/// A store on a directory of its own, which goes with it.
+/// A registry in a place of its own, which goes with it.
 pub(crate) struct Fresh {
-    pub(crate) store: Arc<sqlite::Store>,
-    pub(crate) dir: TempDir,
+    pub(crate) store: Arc<dyn Registry>,
+    pub(crate) place: Place,
 }
 
 impl Fresh {
-    pub(crate) fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+    pub(crate) async fn new(backend: Backend) -> Self {
+        let place = backend.place();
         Self {
-            store: open(dir.path()).unwrap(),
-            dir,
+            store: registry(&place).await,
+            place,
         }
     }
 
     /// Closes the store and opens it again.
-    pub(crate) fn reopen(self) -> Self {
-        drop(Arc::into_inner(self.store).expect("nobody else has the store"));
+    pub(crate) async fn reopen(self) -> Self {
+        assert_eq!(Arc::strong_count(&self.store), 1, "somebody else has the store");
+        drop(self.store);
         Self {
-            store: open(self.dir.path()).unwrap(),
-            dir: self.dir,
+            store: registry(&self.place).await,
+            place: self.place,
         }
     }
+
+    /// The store of another process on the same database.
+    pub(crate) async fn another(&self) -> Arc<dyn Registry> {
+        registry(&self.place).await
+    }
+}
+
+async fn registry(place: &Place) -> Arc<dyn Registry> {
+    let config = Config::default();
+    let opened = place.registry(&config, Arc::new(TestClock::new()), Arc::new(Deaf));
+    opened.await.unwrap()
 }
 
 pub(crate) fn open(dir: &Path) -> Result<Arc<sqlite::Store>> {

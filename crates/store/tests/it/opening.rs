@@ -4,8 +4,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use bugle_store::{Config, Error};
+use bugle_store::{Config, DatabaseUrl, Error};
 
+use crate::backend::Backend;
 use crate::fixture::{Fresh, open, open_with};
 
 fn refusal(result: bugle_store::Result<std::sync::Arc<bugle_store::sqlite::Store>>) -> String {
@@ -22,25 +23,25 @@ fn mode(path: &Path) -> u32 {
 
 #[tokio::test]
 async fn a_second_store_on_the_same_directory_is_refused_until_the_first_is_closed() {
-    let first = Fresh::new();
-    let text = refusal(open(first.dir.path()));
-    let lock = first.dir.path().join("lock");
+    let first = Fresh::new(Backend::Sqlite).await;
+    let text = refusal(open(first.place.dir()));
+    let lock = first.place.dir().join("lock");
     assert!(text.contains("another bugle is running"), "{text}");
     assert!(text.contains(lock.to_str().unwrap()), "{text}");
     drop(first.store);
-    open(first.dir.path()).unwrap();
+    open(first.place.dir()).unwrap();
 }
 
 #[tokio::test]
 async fn two_directories_do_not_meet_in_one_file() {
-    let first = Fresh::new();
+    let first = Fresh::new(Backend::Sqlite).await;
     let other = tempfile::tempdir().unwrap();
-    let database = first.dir.path().join("bugle.db");
+    let database = first.place.dir().join("bugle.db");
     let link = other.path().join("link.db");
     std::os::unix::fs::symlink(&database, &link).unwrap();
     for path in [&database, &link] {
         let config = Config {
-            url: format!("sqlite:{}", path.display()),
+            url: DatabaseUrl::new(format!("sqlite:{}", path.display())),
             ..Config::default()
         };
         let text = refusal(open_with(&config, other.path()));
@@ -53,7 +54,7 @@ async fn the_database_may_be_elsewhere() {
     let (data, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let path = elsewhere.path().join("deeper/registry.db");
     let config = Config {
-        url: format!("sqlite:{}", path.display()),
+        url: DatabaseUrl::new(format!("sqlite:{}", path.display())),
         ..Config::default()
     };
     let _store = open_with(&config, data.path()).unwrap();
@@ -98,7 +99,7 @@ async fn a_file_that_is_no_database_is_left_alone() {
 async fn an_unknown_kind_of_store_is_refused_without_its_password() {
     let dir = tempfile::tempdir().unwrap();
     let config = Config {
-        url: "mysql://bugle:geheim@db".to_owned(),
+        url: DatabaseUrl::new("mysql://bugle:geheim@db"),
         ..Config::default()
     };
     let text = refusal(open_with(&config, dir.path()));
@@ -107,9 +108,9 @@ async fn an_unknown_kind_of_store_is_refused_without_its_password() {
 
 #[tokio::test]
 async fn closing_leaves_one_file_without_a_log() {
-    let fresh = Fresh::new();
-    let dir = fresh.dir;
+    let fresh = Fresh::new(Backend::Sqlite).await;
+    let place = fresh.place;
     drop(fresh.store);
-    assert!(!dir.path().join("bugle.db-wal").exists());
-    open(dir.path()).unwrap();
+    assert!(!place.dir().join("bugle.db-wal").exists());
+    open(place.dir()).unwrap();
 }

@@ -4,6 +4,7 @@ mod concurrency;
 mod filters;
 mod inactive;
 mod paging;
+mod plans;
 mod registering;
 mod removing;
 

@@ -10,9 +10,10 @@ use http::{Request, StatusCode};
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
+use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Api, KEY};
+use crate::harness::{Answer, Api, Backend, KEY};
 
 const REQUESTS: usize = 10_000;
 const SEED: u64 = 20_260_801;
@@ -24,15 +25,20 @@ struct Odd {
     key: Option<&'static str>,
 }
 
+#[rstest]
 #[tokio::test]
-async fn ten_thousand_odd_requests_change_nothing_and_break_nothing() {
+async fn ten_thousand_odd_requests_change_nothing_and_break_nothing(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let api = Api::with(
+        backend,
         Config {
             max_body_bytes: 1_000_000,
             ..Config::default()
         },
         &[Provider::Fcm],
-    );
+    )
+    .await;
     for id in ["a", "b", "c"] {
         api.device(id).await;
         let channels = json!({"device_id": id, "channels": ["x", id]});

@@ -40,6 +40,9 @@ pub(super) async fn measure(setup: &Setup, report: &mut Report) -> anyhow::Resul
     }
     report.add(SCENARIO, "server's highest memory", "MiB", world.server.peak_mib()?);
     report.add(SCENARIO, "simulator's highest memory", "MiB", world.sim.peak_mib()?);
+    if let Some(peak) = world.backends.redis_peak_mib()? {
+        report.add(SCENARIO, "Redis' highest memory", "MiB", peak);
+    }
     report.note(if setup.blind {
         "the simulator was blind: it answers at once and checks nothing"
     } else {
@@ -56,7 +59,7 @@ fn rate_and(per_second: f64, micros: f64) -> Rate {
 async fn broadcast(world: &World, devices: u64, report: &mut Report) -> anyhow::Result<(f64, f64)> {
     world.reset_sim().await?;
     let mut observer = Observer::of(world).await?;
-    let (cpu, sim_cpu) = (world.server.cpu()?, world.sim.cpu()?);
+    let (cpu, sim_cpu, backends) = (world.server.cpu()?, world.sim.cpu()?, world.backends.cpu()?);
     let push = json!({
         "recipient": {"channels": [CHANNEL]},
         "notification": {"fcm": {"notification": {"title": "Hello", "body": audience::words()}}},
@@ -68,6 +71,9 @@ async fn broadcast(world: &World, devices: u64, report: &mut Report) -> anyhow::
     let took = began.elapsed();
     let cpu = world.server.cpu()?.saturating_sub(cpu);
     let sim_cpu = world.sim.cpu()?.saturating_sub(sim_cpu);
+    for (name, micros) in world.backends.cpu_each(devices, &backends)? {
+        report.add(SCENARIO, name, "µs", micros);
+    }
     check(&account, devices)?;
     world.check_sim(devices).await?;
     let rate = per_second(devices, took);

@@ -6,6 +6,7 @@
 //! is busy for both.
 
 mod audience;
+mod backends;
 mod channel;
 mod h2load;
 mod http;
@@ -24,14 +25,15 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 
+use self::backends::Backends;
 use self::machine::Machine;
 use self::report::Report;
 use crate::config::Settings;
 
 /// Measure how fast bugle is on this machine.
 ///
-/// Starts a server and a simulator of FCM as processes of their own on free ports of this machine, on SQLite in a new directory that is removed at the end, and
-/// measures them from outside. Prints a table: per measure the median of all rounds, the lowest and the highest.
+/// Starts a server and a simulator of FCM as processes of their own on free ports of this machine, with their data in a new directory that is removed at the end, and
+/// measures them from outside. With --backends postgres or redis it starts private servers of those, too (Debian: apt install postgresql redis-server). Prints a table: per measure the median of all rounds, the lowest and the highest.
 ///
 ///   register      registrations a second, one at a time and in batches, beside those of the database's writer alone
 ///   api-accept    time until send_push_notification to one device answers
@@ -47,6 +49,9 @@ pub(crate) struct Bench {
     /// What to measure; everything if nothing is named
     #[arg(value_enum, value_name = "SCENARIO", hide_possible_values = true)]
     scenarios: Vec<Scenario>,
+    /// What the server keeps its data in: `redis` = PostgreSQL, and Redis for the queue
+    #[arg(long, value_enum, default_value = "sqlite")]
+    backends: Backends,
     /// How often everything is measured
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
@@ -85,6 +90,7 @@ enum Scenario {
 /// What all scenarios need to know.
 struct Setup {
     bugle: PathBuf,
+    backends: Backends,
     dir: PathBuf,
     rounds: u32,
     devices: u32,
@@ -111,6 +117,7 @@ impl Bench {
         }
         let setup = self.setup().await?;
         let mut report = Report::new(Machine::look(&setup.dir));
+        report.note(&format!("registry and ledger in {}", self.backends.name()));
         report.head()?;
         tokio::select! {
             done = self.measure(&setup, &mut report) => done?,
@@ -143,6 +150,7 @@ impl Bench {
         let blind = !self.checking && world::can_be_blind(bugle.clone()).await?;
         Ok(Setup {
             bugle,
+            backends: self.backends,
             dir,
             rounds: self.rounds,
             devices: self.devices,

@@ -67,7 +67,7 @@ pub(super) async fn settle(setup: &Setup, report: &mut Report) -> anyhow::Result
 type Named = (&'static str, &'static str, f64);
 
 async fn sustained(setup: &Setup, world: &World) -> anyhow::Result<Vec<Named>> {
-    let (cpu, sim_cpu) = (world.server.cpu()?, world.sim.cpu()?);
+    let (cpu, sim_cpu, backends) = (world.server.cpu()?, world.sim.cpu()?, world.backends.cpu()?);
     let mut observer = Observer::of(world).await?;
     let newest = Newest::default();
     let follower = tokio::spawn(follow(Observer::of(world).await?, newest.clone()));
@@ -94,11 +94,12 @@ async fn sustained(setup: &Setup, world: &World) -> anyhow::Result<Vec<Named>> {
     followed.sort_unstable();
     let cpu = world.server.cpu()?.saturating_sub(cpu);
     let sim_cpu = world.sim.cpu()?.saturating_sub(sim_cpu);
+    let backends = world.backends.cpu_each(done.commands, &backends)?;
     let all = observer.counters().await?;
     let written = last.0.since(&first.0);
     let window = last.1.saturating_sub(first.1).as_secs_f64();
     let each = |cpu: Duration| 1e6 / per_second(done.commands, cpu);
-    Ok(vec![
+    let mut named = vec![
         ("settled", "/s", written.outcomes / window),
         ("accepted", "/s", written.accepted / window),
         ("backlog at the start", "", first.0.backlog()),
@@ -120,7 +121,12 @@ async fn sustained(setup: &Setup, world: &World) -> anyhow::Result<Vec<Named>> {
         ("a commit", "ms", ratio(written.commit_seconds * 1e3, written.commits)),
         ("of the time in commits", "%", written.commit_seconds / window * 100.0),
         ("server's highest memory", "MiB", world.server.peak_mib()?),
-    ])
+    ];
+    named.extend(backends.into_iter().map(|(name, micros)| (name, "µs", micros)));
+    if let Some(peak) = world.backends.redis_peak_mib()? {
+        named.push(("Redis' highest memory", "MiB", peak));
+    }
+    Ok(named)
 }
 
 fn load(world: &World, clients: usize, time: Duration, pace: Option<f64>) -> Load {

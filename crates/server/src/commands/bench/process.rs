@@ -62,6 +62,11 @@ impl Process {
         &mut self.child
     }
 
+    /// The process' number.
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Processor time so far, the kernel's on its behalf included.
     pub(in crate::commands) fn cpu(&self) -> anyhow::Result<Duration> {
         let fields = stat(&self.child.id().to_string())?;
@@ -92,6 +97,26 @@ impl Drop for Process {
 pub(super) fn cpu_of_ended_children() -> anyhow::Result<Duration> {
     let fields = stat("self")?;
     Ok(ticks(&fields, 13) + ticks(&fields, 14))
+}
+
+/// Processor time of a process, of its children, and of those of them that have ended.
+pub(super) fn cpu_of_tree(pid: u32) -> anyhow::Result<Duration> {
+    let itself = stat(&pid.to_string())?;
+    let mut sum: Duration = (11..=14).map(|at| ticks(&itself, at)).sum();
+    let parent = pid.to_string();
+    for entry in std::fs::read_dir("/proc").context("this needs Linux")?.flatten() {
+        let name = entry.file_name();
+        let Some(child) = name.to_str().filter(|name| name.bytes().all(|b| b.is_ascii_digit())) else {
+            continue;
+        };
+        // A process may end while it is looked at.
+        if let Ok(fields) = stat(child)
+            && fields.get(1) == Some(&parent)
+        {
+            sum += ticks(&fields, 11) + ticks(&fields, 12);
+        }
+    }
+    Ok(sum)
 }
 
 /// The fields of /proc/PID/stat after the name, which may hold anything: the state is number 0.

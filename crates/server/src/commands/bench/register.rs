@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use bugle_model::{AppId, Clock, PageRef, Platform, Provider, Registration, SystemClock, Token};
-use bugle_store::{Handover, Registry, sqlite};
+use bugle_store::{DatabaseUrl, Handover, Store};
 
 use super::audience::{self, BATCH, BATCH_CLIENTS};
+use super::backends::Servers;
 use super::http::Template;
 use super::load::{End, Load, per_second};
 use super::observed::Observer;
@@ -24,7 +25,7 @@ const TURN: Duration = Duration::from_secs(3);
 
 pub(super) async fn measure(setup: &Setup, report: &mut Report) -> anyhow::Result<()> {
     let world = World::start(setup).await?;
-    let bare = Bare::open(setup)?;
+    let bare = Bare::open(setup).await?;
     let next = Arc::new(AtomicU64::new(0));
     let single = Template::new("/api/device_register", &audience::registration(), 1);
     let batch = audience::batch((0..BATCH).map(|_| audience::registration()));
@@ -95,8 +96,9 @@ async fn over_http(
 
 /// A store in this process, without a server around it.
 struct Bare {
-    store: Arc<sqlite::Store>,
+    store: Arc<dyn Store>,
     next: Arc<AtomicU64>,
+    _servers: Servers,
     _dir: tempfile::TempDir,
 }
 
@@ -109,14 +111,16 @@ impl Handover for Deaf {
 }
 
 impl Bare {
-    fn open(setup: &Setup) -> anyhow::Result<Self> {
+    async fn open(setup: &Setup) -> anyhow::Result<Self> {
         let dir = scratch(setup)?;
+        let servers = Servers::start(setup.backends, dir.path())?;
         let mut config = setup.settings.store.clone();
-        "sqlite".clone_into(&mut config.url);
-        let store = sqlite::open(&config, dir.path(), Arc::new(SystemClock), Arc::new(Deaf))?;
+        config.url = DatabaseUrl::new(servers.store_url());
+        let store = bugle_store::open(&config, dir.path(), Arc::new(SystemClock), Arc::new(Deaf)).await?;
         Ok(Self {
             store,
             next: Arc::default(),
+            _servers: servers,
             _dir: dir,
         })
     }
@@ -143,7 +147,7 @@ impl Bare {
     }
 }
 
-async fn register_for(store: Arc<sqlite::Store>, next: Arc<AtomicU64>, began: Instant) -> anyhow::Result<()> {
+async fn register_for(store: Arc<dyn Store>, next: Arc<AtomicU64>, began: Instant) -> anyhow::Result<()> {
     let app = AppId::default_app();
     while began.elapsed() < TURN {
         let number = next.fetch_add(1, Ordering::Relaxed);

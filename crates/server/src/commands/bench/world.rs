@@ -9,6 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::Setup;
+use super::backends::Servers;
 use super::http::{Connection, KEY, post};
 use super::process::Process;
 
@@ -16,6 +17,7 @@ use super::process::Process;
 pub(super) struct World {
     pub(super) server: Process,
     pub(super) sim: Process,
+    pub(super) backends: Servers,
     /// Where the API listens.
     pub(super) api: SocketAddr,
     /// `https://host:port` that messages are sent to: the simulator's, or that of its blind port.
@@ -29,10 +31,12 @@ impl World {
     pub(super) async fn start(setup: &Setup) -> anyhow::Result<Self> {
         let dir = scratch(setup)?;
         let (sim, sim_addr, sink) = start_sim(setup, dir.path()).await?;
-        let (server, api) = start_server(setup, dir.path(), &sink).await?;
+        let backends = Servers::start(setup.backends, dir.path())?;
+        let (server, api) = start_server(setup, dir.path(), &sink, &backends).await?;
         Ok(Self {
             server,
             sim,
+            backends,
             api,
             sink,
             sim_addr,
@@ -134,7 +138,12 @@ async fn start_sim(setup: &Setup, dir: &Path) -> anyhow::Result<(Process, Socket
     Ok((sim, address_in(&itself)?, sink))
 }
 
-async fn start_server(setup: &Setup, dir: &Path, sim: &str) -> anyhow::Result<(Process, SocketAddr)> {
+async fn start_server(
+    setup: &Setup,
+    dir: &Path,
+    sim: &str,
+    backends: &Servers,
+) -> anyhow::Result<(Process, SocketAddr)> {
     let mut command = Command::new(&setup.bugle);
     command
         .arg("serve")
@@ -142,7 +151,8 @@ async fn start_server(setup: &Setup, dir: &Path, sim: &str) -> anyhow::Result<(P
         .env("BUGLE__HTTP__LISTEN", "127.0.0.1:0")
         .env("BUGLE__API__KEYS", KEY)
         .env("BUGLE__DATA__DIR", dir.join("data"))
-        .env("BUGLE__STORE__URL", "sqlite")
+        .env("BUGLE__STORE__URL", backends.store_url())
+        .env("BUGLE__QUEUE__URL", backends.queue_url())
         .env("BUGLE__FCM__ENDPOINT", sim)
         .env("BUGLE__FCM__CREDENTIALS_FILE", credentials(dir))
         .env("BUGLE__TLS__EXTRA_CA_FILE", dir.join("sim/ca.pem"))

@@ -10,6 +10,10 @@ use crate::config::Settings;
 const ENOUGH: u64 = 256 * 1024 * 1024;
 
 pub(super) fn check(settings: &Settings) -> Vec<Finding> {
+    if settings.store.url.is_postgres() {
+        // Nothing is kept on this machine.
+        return Vec::new();
+    }
     vec![
         directory(&settings.data.dir),
         database(settings),

@@ -5,6 +5,7 @@
 mod machine;
 mod network;
 mod secrets;
+mod servers;
 
 use std::path::PathBuf;
 
@@ -18,7 +19,7 @@ use crate::config::Settings;
 
 /// Check that everything is there that a server needs.
 ///
-/// Looks at the configuration, files and who may read them, the database, free disk space, the address to listen on, the clock, and whether each provider can be reached
+/// Looks at the configuration, files and who may read them, the database, PostgreSQL and Redis, free disk space, the address to listen on, the clock, and whether each provider can be reached
 /// and lets this server in; the last is tried with a push that the provider checks and delivers to nobody. Every failure comes with a remedy.
 ///
 /// Changes nothing and can be run while a server runs on the same data. The exit code is 0 if nothing failed, and 1 otherwise.
@@ -68,6 +69,7 @@ impl Check {
         };
         let mut found = vec![Finding::ok(CONFIGURATION, whence)];
         found.extend(machine::check(&settings));
+        found.extend(servers::check(&settings).await);
         found.extend(secrets::check(&settings, self.config.as_deref()));
         found.extend(network::check(&settings).await);
         found

@@ -13,12 +13,14 @@ const OTHERS: u32 = 0o007;
 
 pub(super) fn check(settings: &Settings, config: Option<&Path>) -> Vec<Finding> {
     let mut found = Vec::new();
-    let key = settings.data.dir.join("api-key");
+    let alone = !settings.store.url.is_postgres();
+    let key = alone.then(|| settings.data.dir.join("api-key"));
     let database = bugle_store::sqlite::path(&settings.store, &settings.data.dir).ok();
     // In a directory that only its owner may enter it does not matter what a file in it allows.
     let guarded = mode(&settings.data.dir).is_ok_and(|mode| mode & OTHERS == 0);
-    let mut files: Vec<(&str, PathBuf, bool)> = vec![("API key file", key, guarded)];
-    if let Some(path) = database {
+    let mut files: Vec<(&str, PathBuf, bool)> = Vec::new();
+    files.extend(key.map(|path| ("API key file", path, guarded)));
+    if let Some(path) = database.filter(|_| alone) {
         let inside = guarded && path.starts_with(&settings.data.dir);
         files.push(("database file", path, inside));
     }
@@ -29,8 +31,9 @@ pub(super) fn check(settings: &Settings, config: Option<&Path>) -> Vec<Finding> 
             false,
         ));
     }
-    // Keys from the environment are not in the file; whoever has both is warned in vain.
-    if let Some(path) = config.filter(|_| !settings.api.keys.is_empty()) {
+    // What comes from the environment is not in the file; whoever has both is warned in vain.
+    let holds_secrets = !settings.api.keys.is_empty() || !alone;
+    if let Some(path) = config.filter(|_| holds_secrets) {
         files.push(("configuration file", path.to_owned(), false));
     }
     found.extend(
@@ -67,6 +70,9 @@ fn mode(path: &Path) -> std::io::Result<u32> {
 
 fn keys(settings: &Settings) -> Finding {
     const ITEM: &str = "API keys";
+    if let Some(problem) = settings.missing_keys() {
+        return Finding::failed(ITEM, problem, "set api.keys, the same for all processes");
+    }
     if settings.api.insecure {
         return Finding::skipped(ITEM, "api.insecure is on: whoever reaches the API may use it");
     }

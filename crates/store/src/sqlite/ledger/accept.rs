@@ -1,10 +1,7 @@
 //! Writes pushes down.
 
-use std::collections::BTreeMap;
-
 use bugle_model::{
-    Accepted, DeviceId, Lane, MAX_INLINE, MAX_PAGE, NewPush, PageId, PageRef, Platform, Provider, PushKey, Recipient,
-    Route, Token,
+    Accepted, DeviceId, Lane, MAX_PAGE, NewPush, PageId, PageRef, Platform, Provider, PushKey, Route,
 };
 use rusqlite::Connection;
 
@@ -12,64 +9,11 @@ use super::rows::{Providers, Push, own_page};
 use super::settle::Books;
 use super::targets::Found;
 use super::{Context, pages};
-use crate::codec::targets::{self, Stored, What};
+use crate::books::plan::{Part, Plan};
 use crate::sqlite::writer::{Cost, Tx};
-use crate::{Error, Result};
-
-/// How a push is laid down.
-pub(super) enum Plan {
-    /// In its own row, which is its only page.
-    Own {
-        route: Route,
-        expected: usize,
-        targets: Vec<u8>,
-    },
-    /// As legs that walk an audience; a JSON list of channels.
-    Audience(String),
-    /// As legs with explicit pages.
-    Split(Vec<Part>),
-}
-
-/// What goes over one route.
-#[derive(Default)]
-pub(super) struct Part {
-    route: Route,
-    targets: Vec<Stored>,
-    /// Known at once not to be sent to.
-    skipped: u64,
-}
+use crate::Result;
 
 impl Plan {
-    /// The plan of a push whose targets need no look-up; `None` = ids that are to be split by route.
-    pub(super) fn of(recipient: &Recipient) -> Result<Option<Self>> {
-        let plan = match recipient {
-            Recipient::Devices(ids) if ids.len() > MAX_INLINE => return Ok(None),
-            Recipient::Devices(ids) => Self::own(Route::UNKNOWN, ids.iter().map(|id| What::Id(id.as_str().to_owned()))),
-            Recipient::Channels(channels) => {
-                let names: Vec<&str> = channels.iter().map(bugle_model::Channel::as_str).collect();
-                Self::Audience(serde_json::to_string(&names).map_err(|e| Error::Unavailable(e.into()))?)
-            }
-            Recipient::Tokens(provider, tokens) if tokens.len() > MAX_INLINE => Self::Split(vec![Part {
-                route: Route::raw(*provider),
-                targets: whats(tokens).map(Stored::fresh).collect(),
-                skipped: 0,
-            }]),
-            Recipient::Tokens(provider, tokens) => Self::own(Route::raw(*provider), whats(tokens)),
-            Recipient::Topic(provider, topic) => Self::own(Route::raw(*provider), [What::Topic(topic.clone())]),
-            Recipient::Condition(provider, text) => Self::own(Route::raw(*provider), [What::Condition(text.clone())]),
-        };
-        Ok(Some(plan))
-    }
-
-    fn own(route: Route, whats: impl IntoIterator<Item = What>) -> Self {
-        let stored: Vec<Stored> = whats.into_iter().map(Stored::fresh).collect();
-        Self::Own {
-            route,
-            expected: stored.len(),
-            targets: targets::encode(&stored),
-        }
-    }
-
     /// What writing it takes.
     pub(super) fn cost(&self) -> Cost {
         Cost::rows(match self {
@@ -90,33 +34,17 @@ impl Plan {
     }
 }
 
-fn whats(tokens: &[Token]) -> impl Iterator<Item = What> {
-    tokens.iter().map(|token| What::Token(token.clone()))
-}
-
-/// Looks ids up and sorts them by route. Unknown ones, and those whose provider the push has no payload for, are only counted.
-pub(super) fn split(
-    conn: &Connection,
-    app: Option<i64>,
-    ids: &[DeviceId],
-    providers: &[Provider],
-) -> Result<Vec<Part>> {
+/// Looks ids up and sorts them by route.
+pub(super) fn split(conn: &Connection, app: Option<i64>, ids: &[DeviceId], providers: &[Provider]) -> Result<Plan> {
     let providers = Providers::of(providers);
-    let mut parts: BTreeMap<Route, Part> = BTreeMap::new();
-    for id in ids {
+    let find = |id: &DeviceId| {
         let device = match app {
             Some(app) => Found::by_id(conn, app, id.as_str())?,
             None => None,
         };
-        let route = device.as_ref().map_or(Route::UNKNOWN, |d| d.route);
-        let part = parts.entry(route).or_default();
-        part.route = route;
-        match device {
-            Some(device) if providers.serve(route) => part.targets.push(Stored::fresh(What::Device(device.key))),
-            _ => part.skipped += 1,
-        }
-    }
-    Ok(parts.into_values().collect())
+        Ok(device.map(|device| (device.key, device.route)))
+    };
+    Plan::split(ids, find, |route| providers.serve(route))
 }
 
 pub(super) fn accept(tx: &Tx<'_>, cx: &Context, new: &NewPush, plan: &Plan) -> Result<Accepted> {

@@ -40,12 +40,12 @@ use bugle_model::{
     Report, Route, Taken, Target, Timestamp, Verdict,
 };
 
-use self::accept::Plan;
 pub(super) use self::leases::Leases;
 use super::Store;
 use super::apps::Apps;
 use super::writer::{Cost, Tx};
 use crate::Result;
+use crate::books::plan::Plan;
 use crate::ledger::{Expansion, Ledger, OpenLeg, Swept, Walk};
 
 /// Pages that one transaction inserts or settles at most.
@@ -82,8 +82,8 @@ impl Ledger for Store {
                     let Recipient::Devices(ids) = &push.recipient else {
                         return Ok((push, Plan::Split(Vec::new())));
                     };
-                    let parts = accept::split(conn, apps.find(conn, &push.app)?, ids, &push.providers)?;
-                    Ok((push, Plan::Split(parts)))
+                    let plan = accept::split(conn, apps.find(conn, &push.app)?, ids, &push.providers)?;
+                    Ok((push, plan))
                 };
                 self.readers.run(look_up).await?
             }

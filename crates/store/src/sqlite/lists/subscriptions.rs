@@ -2,15 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use bugle_model::{
-    DeviceFilter, DeviceKey, Listing, Paging, Platform, Provider, Route, Subscription, SubscriptionFilter,
-};
+use bugle_model::{DeviceFilter, DeviceKey, Listing, Paging, Route, Subscription, SubscriptionFilter};
 use rusqlite::Connection;
 
-use super::place::{self, Place};
 use super::query::{By, Query, bits, json_texts};
 use crate::Result;
 use crate::sqlite::devices as single;
+use crate::registry::filter::{routes, successor};
+use crate::registry::place::{self, Place};
 use crate::sqlite::rows::{Stored, corrupt};
 
 pub(super) const IN_ORDER: &str = "ORDER BY 1, 2 LIMIT :limit";
@@ -184,51 +183,6 @@ impl Query {
             self.then("devices d NOT INDEXED ON d.key = s.key")
                 .and("d.user IN (SELECT value FROM json_each(:users))")
                 .bind(":users", json_texts(&filter.users));
-        }
-    }
-}
-
-/// The routes of registered devices that the filter lets through.
-fn routes(filter: &DeviceFilter) -> impl Iterator<Item = Route> {
-    let providers = filter.providers.clone();
-    let platforms = filter.platforms.clone();
-    let provider_fits = move |p: &Provider| providers.is_empty() || providers.contains(p);
-    let platform_fits = move |p: &Platform| platforms.is_empty() || platforms.contains(p);
-    let platforms: Vec<_> = Platform::ALL.into_iter().filter(platform_fits).collect();
-    let providers = Provider::ALL.into_iter().filter(provider_fits);
-    providers.flat_map(move |provider| platforms.clone().into_iter().map(move |p| Route::of(provider, p)))
-}
-
-/// The least text that is greater than every text with this prefix. `None` = there is none.
-fn successor(prefix: &str) -> Option<String> {
-    let mut chars: Vec<char> = prefix.chars().collect();
-    while let Some(last) = chars.pop() {
-        // Skips the gap of the surrogates. UTF-8 keeps the order of code points.
-        let next = (u32::from(last) + 1..=u32::from(char::MAX)).find_map(char::from_u32);
-        if let Some(next) = next {
-            chars.push(next);
-            return Some(chars.into_iter().collect());
-        }
-    }
-    None
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn a_prefix_is_a_range(
-            prefix in prop_oneof!["[ab\u{d7ff}\u{10ffff}]{1,3}", ".{1,3}"],
-            text in prop_oneof!["[abc\u{d7ff}\u{e000}\u{10ffff}]{0,5}", ".{0,5}"],
-        ) {
-            for text in [text.clone(), format!("{prefix}{text}")] {
-                let in_range = text >= prefix && successor(&prefix).is_none_or(|end| text < end);
-                prop_assert_eq!(in_range, text.starts_with(&prefix));
-            }
         }
     }
 }

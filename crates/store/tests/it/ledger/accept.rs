@@ -6,14 +6,17 @@ use std::time::Duration;
 use bugle_model::{
     Accepted, AppId, Counts, DeviceId, Lane, PageId, Provider, PushState, Recipient, Route, Skip, TargetKind,
 };
+use rstest::rstest;
 
 use super::world::{
     ANDROID, APNS, Fate, HOUR, IOS, World, app, channels, ids, sent, settle, token_texts, tokens, total, uid,
 };
+use crate::backend::Backend;
 
+#[rstest]
 #[tokio::test]
-async fn named_devices_are_one_page_whatever_they_are() {
-    let world = World::new();
+async fn named_devices_are_one_page_whatever_they_are(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.device("phone", ANDROID, &[]).await;
     world.device("pad", IOS, &[]).await;
     world.device("watch", APNS, &[]).await;
@@ -49,9 +52,10 @@ async fn named_devices_are_one_page_whatever_they_are() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn the_account_of_a_push_that_waits_has_its_routes_already() {
-    let world = World::new();
+async fn the_account_of_a_push_that_waits_has_its_routes_already(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.device("phone", ANDROID, &[]).await;
     world.accept("p", ids(&["phone", "nobody"])).await;
     let status = world.status("p").await;
@@ -60,9 +64,10 @@ async fn the_account_of_a_push_that_waits_has_its_routes_already() {
     assert_eq!(waiting, [(Route::UNKNOWN, 1), (ANDROID, 1)]);
 }
 
+#[rstest]
 #[tokio::test]
-async fn raw_tokens_topics_and_conditions_need_no_registry() {
-    let world = World::new();
+async fn raw_tokens_topics_and_conditions_need_no_registry(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.accept("tokens", tokens(2)).await;
     world
         .accept("topic", Recipient::Topic(Provider::Fcm, "news".to_owned()))
@@ -91,9 +96,10 @@ async fn raw_tokens_topics_and_conditions_need_no_registry() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn more_than_a_hundred_ids_are_split_by_route_and_the_useless_are_counted_at_once() {
-    let world = World::new();
+async fn more_than_a_hundred_ids_are_split_by_route_and_the_useless_are_counted_at_once(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     let mut names: Vec<String> = (0..95).map(|n| format!("nobody{n}")).collect();
     for n in 0..10 {
         for (prefix, route) in [("a", ANDROID), ("i", IOS), ("w", APNS)] {
@@ -138,9 +144,10 @@ async fn more_than_a_hundred_ids_are_split_by_route_and_the_useless_are_counted_
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_push_to_unknown_ids_only_ends_at_once() {
-    let world = World::new();
+async fn a_push_to_unknown_ids_only_ends_at_once(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     let names: Vec<DeviceId> = (0..101)
         .map(|n| DeviceId::parse(format!("nobody{n}")).unwrap())
         .collect();
@@ -160,9 +167,10 @@ async fn a_push_to_unknown_ids_only_ends_at_once() {
     assert!(world.due().await.is_empty());
 }
 
+#[rstest]
 #[tokio::test]
-async fn ten_thousand_raw_tokens_are_ten_pages_with_each_token_once() {
-    let world = World::new();
+async fn ten_thousand_raw_tokens_are_ten_pages_with_each_token_once(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.accept("p", tokens(10_000)).await;
     assert_eq!(world.ears.pages().len(), 10);
     let taken = world.take_due().await;
@@ -183,9 +191,10 @@ async fn ten_thousand_raw_tokens_are_ten_pages_with_each_token_once() {
     assert_eq!(world.count("SELECT count(*) FROM page_targets"), 0);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_uid_is_one_push() {
-    let world = World::new();
+async fn a_uid_is_one_push(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     let push = world.push("p", tokens(1));
     let mut other = world.push("p", tokens(2));
     other.hash = [8; 32];
@@ -203,9 +212,10 @@ async fn a_uid_is_one_push() {
     assert_eq!(total(&world.status("p").await).0, 1);
 }
 
+#[rstest]
 #[tokio::test]
-async fn of_many_requests_with_one_uid_one_is_accepted() {
-    let world = World::new();
+async fn of_many_requests_with_one_uid_one_is_accepted(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     let accepts = (0..8).map(|n| {
         world
             .store()
@@ -243,9 +253,10 @@ async fn join_all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
     outputs.into_iter().flatten().collect()
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_scheduled_push_waits_for_its_time() {
-    let world = World::new();
+async fn a_scheduled_push_waits_for_its_time(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.device("phone", ANDROID, &["news"]).await;
     for (name, recipient) in [
         ("own", tokens(1)),
@@ -275,14 +286,15 @@ async fn a_scheduled_push_waits_for_its_time() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn what_was_accepted_survives_a_crash() {
-    let mut world = World::new();
+async fn what_was_accepted_survives_a_crash(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let mut world = World::new(backend).await;
     world.device("phone", ANDROID, &["news"]).await;
     world.accept("own", tokens(3)).await;
     world.accept("split", tokens(150)).await;
     world.accept("walked", channels(&["news"])).await;
-    world.crash();
+    world.crash().await;
     world.expand_all().await;
     world.drive(|_| Fate::Sent).await;
     for (name, expected) in [("own", 3), ("split", 150), ("walked", 1)] {
@@ -291,9 +303,10 @@ async fn what_was_accepted_survives_a_crash() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_unknown_push_has_no_account() {
-    let world = World::new();
+async fn an_unknown_push_has_no_account(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     assert!(world.store().status(&app(), &uid("p")).await.unwrap().is_none());
     world.accept("p", tokens(1)).await;
     assert!(world.store().status(&app(), &uid("q")).await.unwrap().is_none());

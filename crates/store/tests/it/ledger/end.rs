@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use bugle_model::{Counts, Flow, Next, PushState, Timestamp, Verdict};
+use rstest::rstest;
 
 use super::world::{ANDROID, Fate, HOUR, World, app, channels, enter, ids, report_on, settle, tokens, total, uid};
+use crate::backend::Backend;
 
 fn cancelled(cancelled: u64) -> Counts {
     Counts {
@@ -17,9 +19,10 @@ async fn cancel(world: &World, push: &str) -> bool {
     world.store().cancel(&app(), &uid(push), world.now()).await.unwrap()
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_cancelled_push_ends_at_once_where_nobody_works_on_it() {
-    let world = World::new();
+async fn a_cancelled_push_ends_at_once_where_nobody_works_on_it(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.device("phone", ANDROID, &["news"]).await;
     world.accept("own", ids(&["phone", "nobody"])).await;
     world.accept("split", tokens(2_500)).await;
@@ -42,9 +45,10 @@ async fn a_cancelled_push_ends_at_once_where_nobody_works_on_it() {
     assert!(world.store().outstanding().await.unwrap().is_empty());
 }
 
+#[rstest]
 #[tokio::test]
-async fn what_is_in_somebodys_hands_is_left_to_them() {
-    let world = World::new();
+async fn what_is_in_somebodys_hands_is_left_to_them(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.accept("p", tokens(2_000)).await;
     let due = world.due().await;
     let page = world.store().take(&due[..1], HOUR).await.unwrap().remove(0);
@@ -81,10 +85,11 @@ async fn what_is_in_somebodys_hands_is_left_to_them() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn what_was_done_before_a_cancel_stays_counted_and_left_overs_are_called_off() {
+async fn what_was_done_before_a_cancel_stays_counted_and_left_overs_are_called_off(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     for recipient in [tokens(10), tokens(110)] {
-        let world = World::new();
+        let world = World::new(backend).await;
         world.accept("p", recipient).await;
         let targets = total(&world.status("p").await).0;
         let page = world.take_one().await;
@@ -110,9 +115,10 @@ async fn what_was_done_before_a_cancel_stays_counted_and_left_overs_are_called_o
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn only_a_known_push_can_be_cancelled_and_an_ended_one_stays() {
-    let world = World::new();
+async fn only_a_known_push_can_be_cancelled_and_an_ended_one_stays(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     assert!(!cancel(&world, "p").await);
     world.accept("p", tokens(1)).await;
     world.drive(|_| Fate::Sent).await;
@@ -124,9 +130,10 @@ async fn only_a_known_push_can_be_cancelled_and_an_ended_one_stays() {
     assert_eq!(total(&world.status("q").await), (1, cancelled(1)));
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_scheduled_push_can_be_cancelled() {
-    let world = World::new();
+async fn a_scheduled_push_can_be_cancelled(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     let mut push = world.push("p", tokens(1));
     push.due = world.now().plus(HOUR);
     world.store().accept(push).await.unwrap();
@@ -136,9 +143,10 @@ async fn a_scheduled_push_can_be_cancelled() {
     assert!(world.due().await.is_empty());
 }
 
+#[rstest]
 #[tokio::test]
-async fn every_push_expires_without_a_sender() {
-    let world = World::new();
+async fn every_push_expires_without_a_sender(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.device("phone", ANDROID, &["news"]).await;
     world.accept("own", ids(&["phone", "nobody"])).await;
     world.accept("split", tokens(1_200)).await;
@@ -175,10 +183,11 @@ async fn every_push_expires_without_a_sender() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_expired_page_in_hands_is_ended_by_its_holder_before_or_after_the_sweep() {
+async fn an_expired_page_in_hands_is_ended_by_its_holder_before_or_after_the_sweep(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     for sweep_first in [true, false] {
-        let world = World::new();
+        let world = World::new(backend).await;
         world.accept("p", tokens(150)).await;
         let page = world.take_one().await;
         world.clock.advance(24 * HOUR);
@@ -208,9 +217,10 @@ async fn an_expired_page_in_hands_is_ended_by_its_holder_before_or_after_the_swe
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_sweep_of_a_page_whose_holder_is_dead_ends_the_push() {
-    let world = World::new();
+async fn a_sweep_of_a_page_whose_holder_is_dead_ends_the_push(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.accept("p", tokens(150)).await;
     let due = world.due().await;
     let page = world.store().take(&due, Duration::ZERO).await.unwrap().remove(0);
@@ -222,9 +232,10 @@ async fn a_sweep_of_a_page_whose_holder_is_dead_ends_the_push() {
     assert_eq!(total(&world.status("p").await).1.expired, 150);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_sweep_goes_step_by_step() {
-    let world = World::new();
+async fn a_sweep_goes_step_by_step(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     for n in 0..250 {
         world.accept(&format!("p{n}"), tokens(2)).await;
     }
@@ -243,9 +254,10 @@ async fn a_sweep_goes_step_by_step() {
     assert!(steps >= 3, "{steps}");
 }
 
+#[rstest]
 #[tokio::test]
-async fn what_has_ended_keeps_its_account_and_no_secret() {
-    let world = World::new();
+async fn what_has_ended_keeps_its_account_and_no_secret(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.accept("own", tokens(3)).await;
     world.accept("split", tokens(150)).await;
     world.drive(|_| Fate::Sent).await;
@@ -257,9 +269,10 @@ async fn what_has_ended_keeps_its_account_and_no_secret() {
     assert_eq!(total(&world.status("own").await).1.sent, 3);
 }
 
+#[rstest]
 #[tokio::test]
-async fn old_accounts_are_forgotten_and_running_pushes_are_not() {
-    let world = World::new();
+async fn old_accounts_are_forgotten_and_running_pushes_are_not(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.device("phone", ANDROID, &["news"]).await;
     for n in 0..300 {
         world.accept(&format!("p{n}"), channels(&["news"])).await;
@@ -289,9 +302,10 @@ async fn old_accounts_are_forgotten_and_running_pushes_are_not() {
     world.status("waits").await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn the_gone_are_forgotten_in_time() {
-    let world = World::new();
+async fn the_gone_are_forgotten_in_time(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.devices("d", 2, &["news"]).await;
     world.accept("p", channels(&["news"])).await;
     world.expand_all().await;

@@ -4,17 +4,20 @@ use std::collections::BTreeSet;
 
 use bugle_model::{DeviceKey, PushKey, PushState, Route};
 use bugle_store::Expansion;
+use rstest::rstest;
 
 use super::world::{ANDROID, APNS, Fate, HOUR, IOS, World, app, channels, sent, settle, token_texts, tokens};
+use crate::backend::Backend;
 
 async fn android_leg(world: &World) -> PushKey {
     let legs = world.store().open_legs(world.now(), 100).await.unwrap();
     legs.iter().find(|leg| leg.route == ANDROID).expect("an open leg").push
 }
 
+#[rstest]
 #[tokio::test]
-async fn several_channels_are_merged_and_each_device_comes_once() {
-    let world = World::new();
+async fn several_channels_are_merged_and_each_device_comes_once(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.devices("both", 3, &["a", "b"]).await;
     world.devices("a", 3, &["a"]).await;
     world.devices("b", 3, &["b", "c"]).await;
@@ -35,9 +38,10 @@ async fn several_channels_are_merged_and_each_device_comes_once() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn devices_registered_after_the_leg_began_are_not_meant() {
-    let world = World::new();
+async fn devices_registered_after_the_leg_began_are_not_meant(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.devices("old", 5, &["news"]).await;
     world.accept("p", channels(&["news"])).await;
     let push = android_leg(&world).await;
@@ -49,9 +53,10 @@ async fn devices_registered_after_the_leg_began_are_not_meant() {
     assert_eq!(sent(&world.status("p").await), 5);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_walk_is_cut_into_pages_and_goes_on_where_it_ended() {
-    let world = World::new();
+async fn a_walk_is_cut_into_pages_and_goes_on_where_it_ended(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.devices("d", 2_300, &["news"]).await;
     world.accept("p", channels(&["news"])).await;
     let push = android_leg(&world).await;
@@ -72,9 +77,10 @@ async fn a_walk_is_cut_into_pages_and_goes_on_where_it_ended() {
     assert_eq!((taken.len(), seen.len()), (3, 2_300));
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_audience_of_exactly_the_room_closes_with_the_walk() {
-    let world = World::new();
+async fn an_audience_of_exactly_the_room_closes_with_the_walk(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.devices("d", 3, &["news"]).await;
     world.accept("p", channels(&["news"])).await;
     let push = android_leg(&world).await;
@@ -82,9 +88,10 @@ async fn an_audience_of_exactly_the_room_closes_with_the_walk() {
     assert!(world.store().walk(push, ANDROID, 3).await.unwrap().unwrap().closed);
 }
 
+#[rstest]
 #[tokio::test]
-async fn of_two_expanders_one_is_stale() {
-    let world = World::new();
+async fn of_two_expanders_one_is_stale(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.devices("d", 10, &["news"]).await;
     world.accept("p", channels(&["news"])).await;
     let push = android_leg(&world).await;
@@ -101,9 +108,10 @@ async fn of_two_expanders_one_is_stale() {
     assert_eq!(sent(&world.status("p").await), 10);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_first_walk_with_another_bound_is_stale() {
-    let world = World::new();
+async fn a_first_walk_with_another_bound_is_stale(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.accept("p", channels(&["news"])).await;
     let push = android_leg(&world).await;
     let early = world.store().walk(push, ANDROID, 10).await.unwrap().unwrap();
@@ -114,9 +122,10 @@ async fn a_first_walk_with_another_bound_is_stale() {
     assert_eq!(world.store().expand(late, world.now()).await.unwrap(), Expansion::Stale);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_push_to_an_empty_channel_ends_with_its_first_expansion() {
-    let world = World::new();
+async fn a_push_to_an_empty_channel_ends_with_its_first_expansion(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.accept("p", channels(&["news"])).await;
     assert_eq!(world.ears.legs(), 1);
     assert_eq!(world.status("p").await.state, PushState::Running);
@@ -126,9 +135,10 @@ async fn a_push_to_an_empty_channel_ends_with_its_first_expansion() {
     assert!(status.legs.iter().all(|leg| leg.targeted == 0));
 }
 
+#[rstest]
 #[tokio::test]
-async fn open_legs_come_by_age_and_only_while_they_run() {
-    let world = World::new();
+async fn open_legs_come_by_age_and_only_while_they_run(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.device("phone", ANDROID, &["news"]).await;
     let mut early = world.push("early", channels(&["news"]));
     early.expires_at = world.now().plus(HOUR);
@@ -154,9 +164,10 @@ async fn open_legs_come_by_age_and_only_while_they_run() {
     assert_eq!(pushes(&legs), [3, 1]);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_walk_of_a_push_that_ran_out_meanwhile_is_stale() {
-    let world = World::new();
+async fn a_walk_of_a_push_that_ran_out_meanwhile_is_stale(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.device("phone", ANDROID, &["news"]).await;
     world.accept("p", channels(&["news"])).await;
     let push = android_leg(&world).await;
@@ -166,9 +177,10 @@ async fn a_walk_of_a_push_that_ran_out_meanwhile_is_stale() {
     assert!(world.due().await.is_empty());
 }
 
+#[rstest]
 #[tokio::test]
-async fn settling_makes_room_and_says_so() {
-    let world = World::new();
+async fn settling_makes_room_and_says_so(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.devices("d", 10, &["news"]).await;
     world.accept("p", channels(&["news"])).await;
     let push = android_leg(&world).await;
@@ -190,9 +202,10 @@ async fn settling_makes_room_and_says_so() {
     assert_eq!(legs.iter().find(|l| l.route == ANDROID).unwrap().outstanding, 2);
 }
 
+#[rstest]
 #[tokio::test]
-async fn what_is_outstanding_counts_closed_legs_too() {
-    let world = World::new();
+async fn what_is_outstanding_counts_closed_legs_too(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.accept("p", tokens(1_200)).await;
     let raw = Route::raw(bugle_model::Provider::Fcm);
     assert_eq!(world.store().outstanding().await.unwrap(), [(app(), raw, 1_200)]);

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use bugle_model::{AppId, HoldReason, Lane, Next, PageId, Provider, Recipient, Route};
+use rstest::rstest;
 
 use super::world::{ANDROID, Fate, HOUR, IOS, World, app, channels, ids, report_on, settle, tokens};
+use crate::backend::Backend;
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -16,9 +18,10 @@ async fn hold(world: &World, route: Route, reason: Option<HoldReason>) -> bugle_
         .unwrap()
 }
 
+#[rstest]
 #[tokio::test]
-async fn the_clock_of_a_route_stands_still_while_it_is_on_hold() {
-    let mut world = World::new();
+async fn the_clock_of_a_route_stands_still_while_it_is_on_hold(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let mut world = World::new(backend).await;
     let begin = world.now().0;
     assert!(world.store().holds().await.unwrap().is_empty());
     hold(&world, ANDROID, Some(HoldReason::Outage)).await;
@@ -30,7 +33,7 @@ async fn the_clock_of_a_route_stands_still_while_it_is_on_hold() {
         (Some(HoldReason::Credential), begin)
     );
     world.clock.advance(MINUTE);
-    world.crash();
+    world.crash().await;
     let state = hold(&world, ANDROID, None).await;
     assert_eq!((state.reason, state.paused_ms), (None, 120_000));
     world.clock.advance(MINUTE);
@@ -48,9 +51,10 @@ async fn the_clock_of_a_route_stands_still_while_it_is_on_hold() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn pages_of_a_route_on_hold_are_passed_over_and_come_back() {
-    let world = World::new();
+async fn pages_of_a_route_on_hold_are_passed_over_and_come_back(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.device("phone", ANDROID, &["news"]).await;
     world.device("pad", IOS, &["news"]).await;
     world.accept("p", channels(&["news"])).await;
@@ -88,9 +92,10 @@ async fn pages_of_a_route_on_hold_are_passed_over_and_come_back() {
     assert_eq!(world.due().await, all);
 }
 
+#[rstest]
 #[tokio::test]
-async fn raw_tokens_and_topics_wait_for_the_hold_of_their_route() {
-    let world = World::new();
+async fn raw_tokens_and_topics_wait_for_the_hold_of_their_route(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.accept("few", tokens(1)).await;
     world.accept("many", tokens(101)).await;
     world
@@ -109,9 +114,10 @@ async fn raw_tokens_and_topics_wait_for_the_hold_of_their_route() {
     assert_eq!(world.store().take(&[probe.id], HOUR).await.unwrap().len(), 1);
 }
 
+#[rstest]
 #[tokio::test]
-async fn targets_of_a_held_route_can_be_parked_as_left_overs() {
-    let world = World::new();
+async fn targets_of_a_held_route_can_be_parked_as_left_overs(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.device("phone", ANDROID, &[]).await;
     world.accept("p", ids(&["phone"])).await;
     hold(&world, ANDROID, Some(HoldReason::Outage)).await;
@@ -128,9 +134,10 @@ async fn targets_of_a_held_route_can_be_parked_as_left_overs() {
     assert_eq!((page.targets[0].attempts, page.targets[0].first_try), (0, 0));
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_probe_gets_the_page_that_is_due_longest_and_none_that_is_scheduled() {
-    let world = World::new();
+async fn a_probe_gets_the_page_that_is_due_longest_and_none_that_is_scheduled(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     let raw = Route::raw(Provider::Fcm);
     assert!(world.store().waiting_page(&app(), raw).await.unwrap().is_none());
     let mut scheduled = world.push("scheduled", tokens(101));
@@ -162,9 +169,10 @@ async fn a_probe_gets_the_page_that_is_due_longest_and_none_that_is_scheduled() 
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn due_pages_come_in_order_over_apps_and_routes() {
-    let world = World::new();
+async fn due_pages_come_in_order_over_apps_and_routes(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.device("phone", ANDROID, &["news"]).await;
     let other = AppId::parse("other").unwrap();
     for n in 0..6 {

@@ -5,19 +5,21 @@ mod check;
 mod ops;
 mod tally;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bugle_model::{
     Flow, HoldReason, Next, Progress, PushKey, Recipient, Report, Route, Skip, Taken, Target, TargetKind, Verdict,
 };
-use bugle_store::Expansion;
+use bugle_store::{Expansion, Store};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
 use self::ops::{Kind, Op, ops};
 use self::tally::{Tally, Who, who};
-use super::world::{ANDROID, APNS, Fate, HOUR, IOS, World, app, channels, enter, ids, report_on, tokens, uid};
+use super::world::{ANDROID, APNS, Fate, HOUR, IOS, Second, World, app, channels, enter, ids, report_on, tokens, uid};
+use crate::backend::Backend;
 
 const CHANNELS: [&str; 3] = ["a", "b", "c"];
 const ROUTES: [Route; 3] = [ANDROID, IOS, APNS];
@@ -37,6 +39,9 @@ struct Held {
 
 struct Model {
     world: World,
+    /// Another process on the same database, asked as often as the first.
+    second: Option<Second>,
+    asked: Cell<u64>,
     tallies: BTreeMap<String, Tally>,
     held: Vec<Held>,
     /// Progress as it was last written, by push, leg and number.
@@ -44,12 +49,26 @@ struct Model {
 }
 
 impl Model {
-    fn new() -> Self {
+    async fn new(backend: Backend, stores: usize) -> Self {
+        let world = World::new(backend).await;
+        let second = if stores == 2 { Some(world.second().await) } else { None };
         Self {
-            world: World::new(),
+            world,
+            second,
+            asked: Cell::new(1),
             tallies: BTreeMap::new(),
             held: Vec::new(),
             written: BTreeMap::new(),
+        }
+    }
+
+    /// One store or the other, in no order, but the same one whenever the same things are done.
+    fn store(&self) -> &dyn Store {
+        let mixed = self.asked.get().wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        self.asked.set(mixed);
+        match &self.second {
+            Some(second) if mixed >> 63 == 1 => &*second.store,
+            _ => self.world.store(),
         }
     }
 
@@ -73,7 +92,7 @@ impl Model {
                 self.changed(&id);
                 let id = bugle_model::DeviceId::parse(id).unwrap();
                 let channel = [bugle_model::Channel::parse(*channel.get(&CHANNELS)).unwrap()];
-                self.world.store().unsubscribe(&app(), &id, &channel).await.unwrap();
+                self.store().unsubscribe(&app(), &id, &channel).await.unwrap();
             }
             Op::Accept(kind, long) => self.accept(&kind, long).await,
             Op::Expand(leg, room) => self.expand(leg, room).await,
@@ -88,17 +107,17 @@ impl Model {
             Op::Hold(route, on) => {
                 let reason = on.then_some(HoldReason::Outage);
                 let now = self.world.now();
-                self.world
+                self
                     .store()
                     .set_hold(&app(), *route.get(&ROUTES), reason, now)
                     .await
                     .unwrap();
             }
-            Op::Sweep => drop(self.world.store().sweep(self.world.now()).await.unwrap()),
+            Op::Sweep => drop(self.store().sweep(self.world.now()).await.unwrap()),
             Op::Advance(seconds) => self.world.clock.advance(Duration::from_secs(u64::from(seconds))),
             Op::Crash => {
                 // A worker that outlives the store holds epochs that nobody else gets.
-                self.world.crash();
+                self.world.crash().await;
             }
         }
         self.check().await;
@@ -140,7 +159,7 @@ impl Model {
         if !long {
             push.expires_at = self.world.now().plus(HOUR);
         }
-        self.world.store().accept(push).await.unwrap();
+        self.store().accept(push).await.unwrap();
         if let Recipient::Devices(ids) = &recipient
             && ids.len() > 100
         {
@@ -155,12 +174,12 @@ impl Model {
     }
 
     async fn expand(&mut self, leg: Index, room: u32) {
-        let legs = self.world.store().open_legs(self.world.now(), 100).await.unwrap();
+        let legs = self.store().open_legs(self.world.now(), 100).await.unwrap();
         if legs.is_empty() {
             return;
         }
         let leg = leg.get(&legs);
-        let store = self.world.store();
+        let store = self.store();
         let walk = store
             .walk(leg.push, leg.route, room)
             .await
@@ -181,7 +200,7 @@ impl Model {
         }
         let page = *page.get(&due);
         let lease = if long { HOUR } else { Duration::ZERO };
-        let taken = self.world.store().take(&[page], lease).await.unwrap();
+        let taken = self.store().take(&[page], lease).await.unwrap();
         self.hold(taken.into_iter().next().expect("it was free"));
     }
 
@@ -294,7 +313,7 @@ impl Model {
         let name = format!("push{}", push.index(self.tallies.len()) + 1);
         self.tallies.get_mut(&name).unwrap().stopped = true;
         assert!(
-            self.world
+            self
                 .store()
                 .cancel(&app(), &uid(&name), self.world.now())
                 .await
@@ -353,13 +372,31 @@ proptest! {
 
     #[test]
     fn every_account_is_exact_whatever_happens(ops in ops()) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let mut model = Model::new();
-            for op in ops {
-                model.step(op).await;
-            }
-            model.finish().await;
-        });
+        run(Backend::Sqlite, 1, ops);
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, max_shrink_iters: 100, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_account_is_exact_on_postgresql_whatever_happens(ops in ops()) {
+        run(Backend::Postgres, 1, ops);
+    }
+
+    #[test]
+    fn every_account_is_exact_whichever_of_two_processes_does_it(ops in ops()) {
+        run(Backend::Postgres, 2, ops);
+    }
+}
+
+fn run(backend: Backend, stores: usize, ops: Vec<Op>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut model = Model::new(backend, stores).await;
+        for op in ops {
+            model.step(op).await;
+        }
+        model.finish().await;
+    });
 }

@@ -1,6 +1,7 @@
 //! What the ledger's statements walk: every statement in the sources is explained.
 
 use super::world::World;
+use crate::backend::Backend;
 
 const SOURCES: &[&str] = &[
     include_str!("../../../src/sqlite/ledger/accept.rs"),
@@ -36,8 +37,8 @@ fn statements() -> Vec<String> {
 
 #[tokio::test]
 async fn no_statement_scans_a_table_or_sorts() {
-    let world = World::new();
-    let conn = rusqlite::Connection::open(world.dir.path().join("bugle.db")).unwrap();
+    let world = World::new(Backend::Sqlite).await;
+    let conn = rusqlite::Connection::open(world.place.dir().join("bugle.db")).unwrap();
     for sql in statements() {
         let mut explain = conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
         let steps = explain.raw_query().mapped(|row| row.get::<_, String>(3));
@@ -51,8 +52,8 @@ async fn no_statement_scans_a_table_or_sorts() {
 /// The index that a statement beginning so uses.
 #[tokio::test]
 async fn the_hot_statements_use_the_indexes_that_were_made_for_them() {
-    let world = World::new();
-    let conn = rusqlite::Connection::open(world.dir.path().join("bugle.db")).unwrap();
+    let world = World::new(Backend::Sqlite).await;
+    let conn = rusqlite::Connection::open(world.place.dir().join("bugle.db")).unwrap();
     let hot = [
         ("SELECT l.push, l.route, p.app", "legs_open"),
         (

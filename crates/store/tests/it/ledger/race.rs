@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bugle_model::{Flow, Lane, Next, PushState, Taken, Target, Timestamp, Verdict};
-use bugle_store::{Ledger, sqlite};
+use bugle_store::Store;
+use rstest::rstest;
 
 use super::world::{ANDROID, Fate, World, app, channels, enter, report_on, sent, total, uid};
+use crate::backend::Backend;
 
 const DEVICES: usize = 300;
 
@@ -15,7 +17,7 @@ const DEVICES: usize = 300;
 type Ended = Arc<Mutex<BTreeMap<i64, u32>>>;
 
 /// Expands a little, takes a page, ends a few of its targets at a time; what it is told was written it notes down.
-async fn work(store: Arc<sqlite::Store>, now: Timestamp, number: usize, push: String, ended: Ended) {
+async fn work(store: Arc<dyn Store>, now: Timestamp, number: usize, push: String, ended: Ended) {
     for round in 0_usize.. {
         for leg in store.open_legs(now, 10).await.unwrap() {
             if let Some(walk) = store.walk(leg.push, leg.route, 40).await.unwrap() {
@@ -36,12 +38,12 @@ async fn work(store: Arc<sqlite::Store>, now: Timestamp, number: usize, push: St
         let lease = Duration::from_millis(if mix.is_multiple_of(4) { 20 } else { 0 });
         let page = due[mix % due.len()].id;
         for taken in store.take(&[page], lease).await.unwrap() {
-            send(&store, now, &taken, 1 + mix % 9, &ended).await;
+            send(&*store, now, &taken, 1 + mix % 9, &ended).await;
         }
     }
 }
 
-async fn send(store: &sqlite::Store, now: Timestamp, taken: &Taken, step: usize, ended: &Ended) {
+async fn send(store: &dyn Store, now: Timestamp, taken: &Taken, step: usize, ended: &Ended) {
     let mut report = report_on(taken, Next::Continue);
     for (number, some) in taken.targets.chunks(step).enumerate() {
         let rest: &[Target] = &taken.targets[(number * step + some.len()).min(taken.targets.len())..];
@@ -71,9 +73,10 @@ async fn send(store: &sqlite::Store, now: Timestamp, taken: &Taken, step: usize,
     }
 }
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_stolen_page_is_counted_once() {
-    let world = World::new();
+async fn a_stolen_page_is_counted_once(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     for n in 0..DEVICES {
         world.device(&format!("d{n}"), ANDROID, &["news"]).await;
     }

@@ -1,12 +1,15 @@
 //! Legs that no provider accepts.
 
 use bugle_model::{Counts, Flow, Next, PushState, Verdict};
+use rstest::rstest;
 
 use super::world::{Fate, HOUR, World, channels, enter, report_on, settle, tokens, total};
+use crate::backend::Backend;
 
+#[rstest]
 #[tokio::test]
-async fn a_leg_whose_first_hundred_answers_refuse_the_payload_is_rejected() {
-    let world = World::new();
+async fn a_leg_whose_first_hundred_answers_refuse_the_payload_is_rejected(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.devices("d", 1_500, &["news"]).await;
     world.accept("p", channels(&["news"])).await;
     world.expand_all().await;
@@ -56,9 +59,10 @@ async fn a_leg_whose_first_hundred_answers_refuse_the_payload_is_rejected() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn one_other_answer_among_the_first_hundred_keeps_a_leg_alive() {
-    let world = World::new();
+async fn one_other_answer_among_the_first_hundred_keeps_a_leg_alive(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.accept("p", tokens(400)).await;
     let page = world.take_one().await;
     let mut report = report_on(&page, Next::Continue);
@@ -69,9 +73,10 @@ async fn one_other_answer_among_the_first_hundred_keeps_a_leg_alive() {
     assert_eq!(world.report(report).await, Verdict::Written(Flow::Running));
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_push_of_a_hundred_refused_tokens_is_rejected() {
-    let world = World::new();
+async fn a_push_of_a_hundred_refused_tokens_is_rejected(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.accept("p", tokens(100)).await;
     let page = world.take_one().await;
     let mut report = settle(&page, |_| Fate::Failed);

@@ -3,23 +3,26 @@
 use std::time::Duration;
 
 use bugle_model::{Counts, Flow, Next, PushState, Skip, TargetKind, Timestamp, Verdict};
+use rstest::rstest;
 
 use super::world::{
     ANDROID, Fate, World, app, channels, enter, ids, report_on, sent, settle, token_texts, tokens, total,
 };
+use crate::backend::Backend;
 
 /// A world where `count` devices are on one page.
-async fn one_page(count: usize) -> World {
-    let world = World::new();
+async fn one_page(backend: Backend, count: usize) -> World {
+    let world = World::new(backend).await;
     world.devices("d", count, &["news"]).await;
     world.accept("p", channels(&["news"])).await;
     world.expand_all().await;
     world
 }
 
+#[rstest]
 #[tokio::test]
-async fn after_a_crash_what_was_open_comes_back_and_what_was_counted_does_not() {
-    let mut world = one_page(10).await;
+async fn after_a_crash_what_was_open_comes_back_and_what_was_counted_does_not(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let mut world = one_page(backend, 10).await;
     let page = world.take_one().await;
     let mut report = report_on(&page, Next::Continue);
     for (at, target) in page.targets[..6].iter().enumerate() {
@@ -36,7 +39,7 @@ async fn after_a_crash_what_was_open_comes_back_and_what_was_counted_does_not() 
     let status = world.status("p").await;
     assert_eq!((total(&status).0, sent(&status)), (10, 4));
 
-    world.crash();
+    world.crash().await;
     assert_eq!(sent(&world.status("p").await), 4);
     let again = world.take_one().await;
     assert_eq!(again.progress, report.progress);
@@ -50,9 +53,10 @@ async fn after_a_crash_what_was_open_comes_back_and_what_was_counted_does_not() 
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_own_page_goes_on_where_it_was() {
-    let mut world = World::new();
+async fn an_own_page_goes_on_where_it_was(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let mut world = World::new(backend).await;
     world.device("phone", ANDROID, &[]).await;
     world.accept("p", ids(&["phone", "nobody", "none"])).await;
     let page = world.take_one().await;
@@ -61,7 +65,7 @@ async fn an_own_page_goes_on_where_it_was() {
     report.progress.position = 2;
     report.progress.open.push(2);
     world.report(report).await;
-    world.crash();
+    world.crash().await;
     assert_eq!(total(&world.status("p").await).0, 3);
     let again = world.take_one().await;
     assert_eq!(again.targets.iter().map(|t| t.position).collect::<Vec<_>>(), [2, 3]);
@@ -74,9 +78,10 @@ async fn an_own_page_goes_on_where_it_was() {
     assert_eq!(total(&world.status("p").await), (3, counts));
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_open_device_that_is_gone_is_not_counted() {
-    let world = one_page(3).await;
+async fn an_open_device_that_is_gone_is_not_counted(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = one_page(backend, 3).await;
     let page = world.take_one().await;
     let mut report = report_on(&page, Next::GiveBack(world.now()));
     report.progress.position = page.targets[1].position;
@@ -90,10 +95,11 @@ async fn an_open_device_that_is_gone_is_not_counted() {
     assert_eq!(total(&world.status("p").await).0, 1);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_page_that_is_given_back_waits_until_it_is_due() {
+async fn a_page_that_is_given_back_waits_until_it_is_due(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     for recipient in [tokens(2), tokens(102)] {
-        let world = World::new();
+        let world = World::new(backend).await;
         world.accept("p", recipient).await;
         world.ears.pages();
         let page = world.take_one().await;
@@ -111,9 +117,10 @@ async fn a_page_that_is_given_back_waits_until_it_is_due() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn left_overs_of_pages_settled_together_are_merged() {
-    let world = World::new();
+async fn left_overs_of_pages_settled_together_are_merged(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.accept("p", tokens(3_000)).await;
     let pages = world.take_due().await;
     world.ears.pages();
@@ -164,9 +171,10 @@ async fn left_overs_of_pages_settled_together_are_merged() {
     assert_eq!((total(&status), status.state), ((3_000, counts), PushState::Done));
 }
 
+#[rstest]
 #[tokio::test]
-async fn no_left_over_goes_before_its_time() {
-    let world = World::new();
+async fn no_left_over_goes_before_its_time(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.accept("p", tokens(2)).await;
     let page = world.take_one().await;
     let base = Timestamp(world.now().as_secs() * 1_000 + 5_000);
@@ -186,9 +194,10 @@ async fn no_left_over_goes_before_its_time() {
     assert_eq!(world.take_one().await.targets.len(), 2);
 }
 
+#[rstest]
 #[tokio::test]
-async fn left_overs_join_those_that_wait_for_the_same_second_already() {
-    let world = World::new();
+async fn left_overs_join_those_that_wait_for_the_same_second_already(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.accept("p", tokens(2_500)).await;
     let pages = world.take_due().await;
     world.ears.pages();
@@ -208,9 +217,10 @@ async fn left_overs_join_those_that_wait_for_the_same_second_already() {
     assert_eq!(sizes, [500, 1_000, 1_000]);
 }
 
+#[rstest]
 #[tokio::test]
-async fn left_overs_do_not_join_a_page_that_somebody_has_taken() {
-    let world = World::new();
+async fn left_overs_do_not_join_a_page_that_somebody_has_taken(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.accept("p", tokens(1_500)).await;
     let pages = world.take_due().await;
     world.ears.pages();
@@ -246,9 +256,10 @@ async fn left_overs_do_not_join_a_page_that_somebody_has_taken() {
     assert_eq!(sent(&world.status("p").await), 1_500);
 }
 
+#[rstest]
 #[tokio::test]
-async fn left_overs_apply_the_pushs_filter_again() {
-    let world = one_page(5).await;
+async fn left_overs_apply_the_pushs_filter_again(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = one_page(backend, 5).await;
     let page = world.take_one().await;
     world.report(settle(&page, |_| Fate::Again(world.now()))).await;
     world.unsubscribe("d0001", "news").await;
@@ -274,9 +285,10 @@ async fn left_overs_apply_the_pushs_filter_again() {
     assert_eq!((total(&status), status.state), ((5, counts), PushState::Done));
 }
 
+#[rstest]
 #[tokio::test]
-async fn left_overs_of_an_own_page_become_pages_of_their_routes() {
-    let world = World::new();
+async fn left_overs_of_an_own_page_become_pages_of_their_routes(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.device("phone", ANDROID, &[]).await;
     world.device("pad", super::world::IOS, &[]).await;
     world.accept("p", ids(&["phone", "pad", "nobody"])).await;
@@ -312,9 +324,10 @@ async fn left_overs_of_an_own_page_become_pages_of_their_routes() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn the_dead_are_forgotten_when_they_are_counted() {
-    let mut world = one_page(4).await;
+async fn the_dead_are_forgotten_when_they_are_counted(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let mut world = one_page(backend, 4).await;
     let page = world.take_one().await;
     let mut report = report_on(&page, Next::Continue);
     for target in &page.targets[..2] {
@@ -324,7 +337,7 @@ async fn the_dead_are_forgotten_when_they_are_counted() {
     world.device_with("d0002", ANDROID, "fresh", &["news"]).await;
     world.report(report).await;
     assert_eq!(total(&world.status("p").await).1.invalid, 2);
-    world.crash();
+    world.crash().await;
     assert_eq!(world.count("SELECT count(*) FROM devices"), 3);
     assert_eq!(
         world.count("SELECT count(*) FROM gone WHERE push_uid = 'p' AND reason = 'UNREGISTERED'"),
@@ -343,9 +356,10 @@ async fn the_dead_are_forgotten_when_they_are_counted() {
     assert_eq!(world.store().restore(&app(), Timestamp(0)).await.unwrap(), 1);
 }
 
+#[rstest]
 #[tokio::test]
-async fn nothing_is_forgotten_under_an_old_epoch() {
-    let world = one_page(2).await;
+async fn nothing_is_forgotten_under_an_old_epoch(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = one_page(backend, 2).await;
     let due = world.due().await;
     let old = world.store().take(&due, Duration::ZERO).await.unwrap().remove(0);
     let _new = world.take_one().await;
@@ -353,9 +367,10 @@ async fn nothing_is_forgotten_under_an_old_epoch() {
     assert_eq!(world.count("SELECT count(*) FROM devices"), 2);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_batch_of_many_pages_is_written_in_steps_and_answered_in_order() {
-    let world = World::new();
+async fn a_batch_of_many_pages_is_written_in_steps_and_answered_in_order(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     for n in 0..900 {
         world.device(&format!("d{n}"), ANDROID, &["news"]).await;
     }

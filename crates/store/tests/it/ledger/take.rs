@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use bugle_model::{Flow, Next, PageId, PushKey, PushState, Skip, TargetKind, Verdict};
+use rstest::rstest;
 
 use super::world::{
     ANDROID, Fate, HOUR, IOS, World, channels, enter, ids, report_on, sent, settle, token_texts, tokens, total,
 };
+use crate::backend::Backend;
 
+#[rstest]
 #[tokio::test]
-async fn of_two_takers_one_gets_the_page() {
-    let world = World::new();
+async fn of_two_takers_one_gets_the_page(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.accept("p", tokens(1)).await;
     let due = world.due().await;
     let (one, other) = tokio::join!(world.store().take(&due, HOUR), world.store().take(&due, HOUR));
@@ -18,18 +21,20 @@ async fn of_two_takers_one_gets_the_page() {
     assert!(world.due().await.is_empty());
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_page_that_is_named_twice_is_taken_once() {
-    let world = World::new();
+async fn a_page_that_is_named_twice_is_taken_once(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.accept("p", tokens(1)).await;
     let due = world.due().await;
     let taken = world.store().take(&[due[0], due[0]], HOUR).await.unwrap();
     assert_eq!(taken.len(), 1);
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_expired_lease_is_given_to_another_worker_and_the_first_can_change_nothing() {
-    let world = World::new();
+async fn an_expired_lease_is_given_to_another_worker_and_the_first_can_change_nothing(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.accept("p", tokens(2)).await;
     let due = world.due().await;
     let first = world.store().take(&due, Duration::ZERO).await.unwrap().remove(0);
@@ -54,9 +59,10 @@ async fn an_expired_lease_is_given_to_another_worker_and_the_first_can_change_no
     assert_eq!(sent(&world.status("p").await), 2);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_late_report_counts_as_long_as_nobody_has_taken_over() {
-    let world = World::new();
+async fn a_late_report_counts_as_long_as_nobody_has_taken_over(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.accept("p", tokens(2)).await;
     let due = world.due().await;
     let late = world.store().take(&due, Duration::ZERO).await.unwrap().remove(0);
@@ -67,9 +73,10 @@ async fn a_late_report_counts_as_long_as_nobody_has_taken_over() {
     assert_eq!(world.status("p").await.state, PushState::Done);
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_extended_lease_is_kept() {
-    let world = World::new();
+async fn an_extended_lease_is_kept(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.accept("p", tokens(1)).await;
     let due = world.due().await;
     let page = world.store().take(&due, Duration::ZERO).await.unwrap().remove(0);
@@ -78,12 +85,13 @@ async fn an_extended_lease_is_kept() {
     assert!(world.store().take(&due, HOUR).await.unwrap().is_empty());
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_lease_of_before_a_crash_is_void() {
-    let mut world = World::new();
+async fn a_lease_of_before_a_crash_is_void(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let mut world = World::new(backend).await;
     world.accept("p", tokens(1)).await;
     let before = world.take_one().await;
-    world.crash();
+    world.crash().await;
     let after = world.take_one().await;
     assert_eq!(world.report(settle(&before, |_| Fate::Sent)).await, Verdict::Lost);
     assert_eq!(
@@ -92,9 +100,10 @@ async fn a_lease_of_before_a_crash_is_void() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn pages_that_are_not_there_are_left_out() {
-    let world = World::new();
+async fn pages_that_are_not_there_are_left_out(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.accept("p", tokens(1)).await;
     let page = world.take_one().await;
     world.report(settle(&page, |_| Fate::Sent)).await;
@@ -119,7 +128,7 @@ async fn pages_that_are_not_there_are_left_out() {
 
 #[tokio::test]
 async fn a_take_that_nobody_waits_for_leaves_no_lease() {
-    let world = World::new();
+    let world = World::new(Backend::Sqlite).await;
     world.accept("p", tokens(1)).await;
     let due = world.due().await;
     let mut given_up = 0;
@@ -140,9 +149,10 @@ async fn a_take_that_nobody_waits_for_leaves_no_lease() {
     assert_eq!(world.store().take(&due, HOUR).await.unwrap().len(), 1);
 }
 
+#[rstest]
 #[tokio::test]
-async fn targets_are_those_of_the_moment() {
-    let world = World::new();
+async fn targets_are_those_of_the_moment(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.devices("d", 4, &["news"]).await;
     world.accept("p", channels(&["news"])).await;
     world.expand_all().await;
@@ -158,9 +168,10 @@ async fn targets_are_those_of_the_moment() {
     assert_eq!((total(&status).0, sent(&status), status.state), (2, 2, PushState::Done));
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_old_device_that_subscribes_after_the_walk_is_found_and_counted() {
-    let world = World::new();
+async fn an_old_device_that_subscribes_after_the_walk_is_found_and_counted(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.device("late", ANDROID, &[]).await;
     world.device("early", ANDROID, &["news"]).await;
     world.accept("p", channels(&["news"])).await;
@@ -181,9 +192,10 @@ async fn an_old_device_that_subscribes_after_the_walk_is_found_and_counted() {
     assert!(world.store().outstanding().await.unwrap().is_empty());
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_device_that_changes_its_platform_is_counted_where_it_went() {
-    let world = World::new();
+async fn a_device_that_changes_its_platform_is_counted_where_it_went(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     let names: Vec<String> = (0..101).map(|n| format!("d{n}")).collect();
     for name in &names {
         world.device(name, ANDROID, &[]).await;
@@ -215,9 +227,10 @@ async fn a_device_that_changes_its_platform_is_counted_where_it_went() {
 }
 
 /// The leg that it moves to has ended before, and begins again.
+#[rstest]
 #[tokio::test]
-async fn a_left_over_that_has_moved_to_another_leg_keeps_the_push_alive() {
-    let world = World::new();
+async fn a_left_over_that_has_moved_to_another_leg_keeps_the_push_alive(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     let names: Vec<String> = (0..102).map(|n| format!("d{n}")).collect();
     for (n, name) in names.iter().enumerate() {
         world.device(name, if n == 0 { IOS } else { ANDROID }, &[]).await;
@@ -252,9 +265,10 @@ async fn a_left_over_that_has_moved_to_another_leg_keeps_the_push_alive() {
     assert_eq!((status.state, sent(&status)), (PushState::Done, 102));
 }
 
+#[rstest]
 #[tokio::test]
-async fn reading_again_gives_what_lies_above() {
-    let world = World::new();
+async fn reading_again_gives_what_lies_above(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.devices("d", 4, &["news"]).await;
     world.accept("walked", channels(&["news"])).await;
     world.expand_all().await;
@@ -274,9 +288,10 @@ async fn reading_again_gives_what_lies_above() {
     assert!(again.iter().all(|t| t.kind == TargetKind::Skip(Skip::Unknown)));
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_taken_page_says_whether_it_may_be_sent() {
-    let world = World::new();
+async fn a_taken_page_says_whether_it_may_be_sent(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
     world.accept("p", tokens(150)).await;
     let page = world.take_one().await;
     assert_eq!(page.flow, Flow::Running);

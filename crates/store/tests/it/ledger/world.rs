@@ -10,9 +10,12 @@ use bugle_model::{
     PageRef, Platform, Progress, Provider, PushStatus, PushUid, Recipient, Registration, Report, Route, Taken, Target,
     TargetKind, Timestamp, Token, Verdict,
 };
-use bugle_store::{Config, Expansion, Handover, Store, sqlite};
+use bugle_store::{Config, Expansion, Handover, Store};
 use bugle_testkit::TestClock;
-use tempfile::TempDir;
+use tokio::sync::Notify;
+
+use crate::backend::{Backend, Place};
+use super::spy::Spy;
 
 pub(crate) const HOUR: Duration = Duration::from_hours(1);
 pub(crate) const ANDROID: Route = Route {
@@ -33,6 +36,7 @@ pub(crate) const APNS: Route = Route {
 pub(crate) struct Ears {
     pages: Mutex<Vec<PageRef>>,
     legs: AtomicU64,
+    waked: Notify,
 }
 
 impl Ears {
@@ -45,6 +49,16 @@ impl Ears {
     pub(crate) fn legs(&self) -> u64 {
         self.legs.swap(0, Ordering::SeqCst)
     }
+
+    /// Waits until legs are waked; not for ever.
+    pub(crate) async fn hear_legs(&self) {
+        let heard = async {
+            while self.legs() == 0 {
+                self.waked.notified().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), heard).await.expect("legs are waked");
+    }
 }
 
 impl Handover for Ears {
@@ -54,43 +68,72 @@ impl Handover for Ears {
 
     fn legs(&self) {
         self.legs.fetch_add(1, Ordering::SeqCst);
+        self.waked.notify_one();
     }
 }
 
 pub(crate) struct World {
     pub(crate) clock: Arc<TestClock>,
     pub(crate) ears: Arc<Ears>,
-    pub(crate) dir: TempDir,
-    store: Option<Arc<sqlite::Store>>,
+    pub(crate) place: Place,
+    spy: Spy,
+    store: Option<Arc<dyn Store>>,
+}
+
+/// Another process on the same database.
+pub(crate) struct Second {
+    pub(crate) ears: Arc<Ears>,
+    pub(crate) store: Arc<dyn Store>,
 }
 
 impl World {
-    pub(crate) fn new() -> Self {
+    pub(crate) async fn new(backend: Backend) -> Self {
+        let place = backend.place();
         let mut world = Self {
             clock: Arc::new(TestClock::new()),
             ears: Arc::default(),
-            dir: tempfile::tempdir().unwrap(),
+            spy: Spy::on(&place),
+            place,
             store: None,
         };
-        world.open();
+        world.store = Some(world.open(&world.ears).await);
         world
     }
 
-    fn open(&mut self) {
+    async fn open(&self, ears: &Arc<Ears>) -> Arc<dyn Store> {
         // Nobody pulls the plug in these tests. One reader: what it was asked for before a ping is done when it answers.
         let config = Config {
             synchronous: bugle_store::Synchronous::Normal,
             readers: 1,
             ..Config::default()
         };
-        let store = sqlite::open(&config, self.dir.path(), self.clock.clone(), self.ears.clone());
-        self.store = Some(store.unwrap());
+        // Another test may be starting a program: for a moment its child has a copy of the file that is locked.
+        for _ in 0..200 {
+            match self.place.open(&config, self.clock.clone(), ears.clone()).await {
+                Ok(store) => return store,
+                Err(bugle_store::Error::Setup(_)) => tokio::time::sleep(Duration::from_millis(10)).await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        panic!("the store does not open")
     }
 
-    /// Drops the store and opens it again: leases are gone, whatever was answered is there.
-    pub(crate) fn crash(&mut self) {
+    /// Drops the store and opens it again: leases are over, whatever was answered is there.
+    pub(crate) async fn crash(&mut self) {
         drop(self.store.take());
-        self.open();
+        if let Place::Postgres(database) = &self.place {
+            // In the field the next process waits for this.
+            let _ = database.query("UPDATE pages SET lease_until = clock_timestamp() - interval '1 s' WHERE lease_until IS NOT NULL");
+            let _ = database.query("UPDATE pushes SET lease_until = clock_timestamp() - interval '1 s' WHERE lease_until IS NOT NULL");
+        }
+        self.store = Some(self.open(&self.ears).await);
+    }
+
+    /// Opens the same place once more, as another process would; not on SQLite, which has one.
+    pub(crate) async fn second(&self) -> Second {
+        let ears = Arc::default();
+        let store = self.open(&ears).await;
+        Second { ears, store }
     }
 
     pub(crate) fn store(&self) -> &dyn Store {
@@ -98,7 +141,7 @@ impl World {
     }
 
     /// The store for a task of its own.
-    pub(crate) fn shared(&self) -> Arc<sqlite::Store> {
+    pub(crate) fn shared(&self) -> Arc<dyn Store> {
         Arc::clone(self.store.as_ref().expect("the store is open"))
     }
 
@@ -237,16 +280,12 @@ impl World {
 
     /// What a query of pairs of a text and a number says.
     pub(crate) fn pairs(&self, sql: &str) -> BTreeMap<String, i64> {
-        let conn = rusqlite::Connection::open(self.dir.path().join("bugle.db")).unwrap();
-        let mut statement = conn.prepare(sql).unwrap();
-        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
-        rows.collect::<Result<_, _>>().unwrap()
+        self.spy.pairs(sql).into_iter().collect()
     }
 
-    /// What a query of one number says about the database's file: for what the trait does not show.
+    /// What a query of one number says about the database: for what the trait does not show.
     pub(crate) fn count(&self, sql: &str) -> i64 {
-        let conn = rusqlite::Connection::open(self.dir.path().join("bugle.db")).unwrap();
-        conn.query_row(sql, [], |row| row.get(0)).unwrap()
+        self.spy.count(sql)
     }
 }
 

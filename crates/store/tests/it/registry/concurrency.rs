@@ -4,15 +4,17 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use bugle_model::{DeviceSelector, Registration, SubscriptionFilter};
-use bugle_store::Registry;
+use rstest::rstest;
 use tokio::task::JoinSet;
 
 use super::{all, app, at, channels, id, ids, named, page, register, texts, token};
+use crate::backend::Backend;
 use crate::fixture::Fresh;
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn two_first_registrations_of_one_token_at_once_get_the_same_id() {
-    let f = Fresh::new();
+async fn two_first_registrations_of_one_token_at_once_get_the_same_id(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let f = Fresh::new(backend).await;
     let mut tasks = JoinSet::new();
     for n in 0..64 {
         let store = Arc::clone(&f.store);
@@ -25,9 +27,10 @@ async fn two_first_registrations_of_one_token_at_once_get_the_same_id() {
     assert_eq!(ids(&*f.store).await.len(), 1);
 }
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn one_token_stays_one_device_whoever_fights_for_it() {
-    let f = Fresh::new();
+async fn one_token_stays_one_device_whoever_fights_for_it(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let f = Fresh::new(backend).await;
     let mut tasks = JoinSet::new();
     for n in 0..64 {
         let store = Arc::clone(&f.store);
@@ -54,9 +57,10 @@ async fn one_token_stays_one_device_whoever_fights_for_it() {
     assert_eq!(subscribed, devices.into_iter().map(|d| d.device.id).collect());
 }
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn registering_subscribing_and_removing_at_once_leave_no_subscription_behind() {
-    let f = Fresh::new();
+async fn registering_subscribing_and_removing_at_once_leave_no_subscription_behind(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let f = Fresh::new(backend).await;
     let mut tasks = JoinSet::new();
     for n in 0..120 {
         let store = Arc::clone(&f.store);
@@ -94,9 +98,10 @@ async fn registering_subscribing_and_removing_at_once_leave_no_subscription_behi
     assert!(left.items.is_empty(), "a new device inherits nothing");
 }
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_caller_that_hangs_up_leaves_a_whole_device_or_none() {
-    let f = Fresh::new();
+async fn a_caller_that_hangs_up_leaves_a_whole_device_or_none(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let f = Fresh::new(backend).await;
     let mut tasks = JoinSet::new();
     for n in 0..200 {
         let store = Arc::clone(&f.store);

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 use super::{app, at, channels, named, page, texts};
+use crate::backend::Backend;
 use crate::fixture::Fresh;
 
 const CHANNELS: [&str; 5] = ["a", "ab", "b", "b%_", "é"];
@@ -162,24 +163,39 @@ async fn check_subscriptions(
     assert_eq!(got, expected);
 }
 
+async fn check(backend: Backend, registry: Vec<Known>, filters: Vec<(DeviceFilter, &'static str, u32)>) {
+    let fresh = Fresh::new(backend).await;
+    let store = &*fresh.store;
+    let model = fill(store, &registry).await;
+    for (filter, prefix, limit) in filters {
+        check_devices(store, &model, &filter, limit).await;
+        let filter = SubscriptionFilter {
+            device: filter,
+            channel_prefix: prefix.to_owned(),
+        };
+        check_subscriptions(store, &model, &filter, limit).await;
+    }
+}
+
+fn filters() -> impl Strategy<Value = Vec<(DeviceFilter, &'static str, u32)>> {
+    proptest::collection::vec((filter(), select(vec!["", "a", "b%", "é", "x"]), 1..6_u32), 20)
+}
+
+fn block_on(check: impl Future<Output = ()>) {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().build().unwrap().block_on(check);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn lists_hold_what_the_filter_says(
-        registry in registry(),
-        filters in proptest::collection::vec((filter(), select(vec!["", "a", "b%", "é", "x"]), 1..6_u32), 20),
-    ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(async {
-            let fresh = Fresh::new();
-            let store = &*fresh.store;
-            let model = fill(store, &registry).await;
-            for (filter, prefix, limit) in filters {
-                check_devices(store, &model, &filter, limit).await;
-                let filter = SubscriptionFilter { device: filter, channel_prefix: prefix.to_owned() };
-                check_subscriptions(store, &model, &filter, limit).await;
-            }
-        });
+    fn lists_of_sqlite_hold_what_the_filter_says(registry in registry(), filters in filters()) {
+        block_on(check(Backend::Sqlite, registry, filters));
+    }
+
+    #[test]
+    fn lists_of_postgresql_hold_what_the_filter_says(registry in registry(), filters in filters()) {
+        block_on(check(Backend::Postgres, registry, filters));
     }
 }

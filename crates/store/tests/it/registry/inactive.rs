@@ -1,13 +1,15 @@
 //! Devices that have not registered for long.
 
 use bugle_model::DeviceKey;
-use bugle_store::Store;
+use bugle_store::Registry;
+use rstest::rstest;
 
 use super::*;
+use crate::backend::Backend;
 use crate::fixture::Fresh;
 
 /// Walks the whole registry; returns how many were removed.
-async fn clean(store: &dyn Store, before: i64, now: i64) -> u64 {
+async fn clean(store: &dyn Registry, before: i64, now: i64) -> u64 {
     let (mut removed, mut from) = (0, Some(DeviceKey(0)));
     while let Some(key) = from {
         let (step, next) = store.remove_inactive(key, at(before), at(now)).await.unwrap();
@@ -18,10 +20,11 @@ async fn clean(store: &dyn Store, before: i64, now: i64) -> u64 {
     removed
 }
 
+#[rstest]
 #[tokio::test]
-async fn devices_that_have_not_registered_for_long_are_set_aside_and_can_be_put_back() {
-    let fresh = Fresh::new();
-    let store: &dyn Store = fresh.store.as_ref();
+async fn devices_that_have_not_registered_for_long_are_set_aside_and_can_be_put_back(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let fresh = Fresh::new(backend).await;
+    let store: &dyn Registry = &*fresh.store;
     for i in 0..700 {
         let old = Registration {
             channels: Some(channels(&["news"])),

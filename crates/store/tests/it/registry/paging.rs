@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bugle_model::{AppId, DeviceFilter, Paging, Registration, SubscriptionFilter};
 use bugle_store::Registry;
+use rstest::rstest;
 
 use super::{app, at, channels, named, page, register, texts, token};
+use crate::backend::Backend;
 use crate::fixture::Fresh;
 
 /// All ids of the list, page by page.
@@ -42,9 +44,10 @@ fn is_ascending(ids: &[String]) -> bool {
     ids.windows(2).all(|pair| pair[0] < pair[1])
 }
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_walk_meets_everything_once_while_others_register() {
-    let f = Fresh::new();
+async fn a_walk_meets_everything_once_while_others_register(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let f = Fresh::new(backend).await;
     for n in 0..150 {
         let registration = Registration {
             channels: Some(channels(&["a", "b"])),
@@ -94,9 +97,10 @@ async fn a_walk_meets_everything_once_while_others_register() {
     assert!(noise.await.unwrap() > 0, "there was something to be disturbed by");
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_page_that_is_just_full_is_the_last() {
-    let f = Fresh::new();
+async fn a_page_that_is_just_full_is_the_last(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let f = Fresh::new(backend).await;
     for n in 0..3 {
         register(&*f.store, token(&format!("t{n}")), n).await;
     }
@@ -114,9 +118,10 @@ async fn a_page_that_is_just_full_is_the_last() {
     assert!(list.has_more);
 }
 
+#[rstest]
 #[tokio::test]
-async fn any_text_is_a_place_to_go_on_from() {
-    let f = Fresh::new();
+async fn any_text_is_a_place_to_go_on_from(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let f = Fresh::new(backend).await;
     for name in ["a", "c", "e"] {
         let registration = Registration {
             channels: Some(channels(&["x"])),
@@ -148,9 +153,10 @@ async fn any_text_is_a_place_to_go_on_from() {
     assert_eq!(count("0000000000000002-x").await.1, 1);
 }
 
+#[rstest]
 #[tokio::test]
-async fn the_total_counts_all_pages_and_one_app_only() {
-    let f = Fresh::new();
+async fn the_total_counts_all_pages_and_one_app_only(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let f = Fresh::new(backend).await;
     let tenant = AppId::parse("tenant").unwrap();
     let counting = Paging {
         after: Some("d2".to_owned()),
@@ -188,9 +194,10 @@ async fn the_total_counts_all_pages_and_one_app_only() {
     assert_eq!((list.items.len(), list.total), (0, Some(10)));
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_thousand_members_of_a_filter_are_no_trouble() {
-    let f = Fresh::new();
+async fn a_thousand_members_of_a_filter_are_no_trouble(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let f = Fresh::new(backend).await;
     for n in 0..20 {
         register(&*f.store, named(&format!("d{n}"), &format!("t{n}")), 0).await;
     }

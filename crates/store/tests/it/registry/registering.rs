@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 
 use bugle_model::{AppId, Locale, Platform, Provider, Registration, TimeZone};
 use bugle_store::Registry;
+use rstest::rstest;
 
 use super::{all, app, at, channels, channels_of, device, id, ids, named, register, token};
+use crate::backend::Backend;
 use crate::fixture::Fresh;
 
+#[rstest]
 #[tokio::test]
-async fn no_id_and_an_unknown_token_is_a_new_device() {
-    let f = Fresh::new();
+async fn no_id_and_an_unknown_token_is_a_new_device(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let f = Fresh::new(backend).await;
     let first = register(&*f.store, token("a"), 0).await;
     let second = register(&*f.store, token("b"), 1).await;
     assert!(first.created && second.created);
@@ -21,9 +24,10 @@ async fn no_id_and_an_unknown_token_is_a_new_device() {
     assert_eq!((first.device.created_at, first.device.updated_at), (at(0), at(0)));
 }
 
+#[rstest]
 #[tokio::test]
-async fn no_id_and_a_known_token_updates_that_device() {
-    let f = Fresh::new();
+async fn no_id_and_a_known_token_updates_that_device(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let f = Fresh::new(backend).await;
     let first = register(&*f.store, token("a"), 0).await;
     let changed = Registration {
         user: "anna".to_owned(),
@@ -36,9 +40,10 @@ async fn no_id_and_a_known_token_updates_that_device() {
     assert_eq!(all(&*f.store).await[0].device, again.device);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_token_of_another_provider_or_another_app_is_another_token() {
-    let f = Fresh::new();
+async fn a_token_of_another_provider_or_another_app_is_another_token(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let f = Fresh::new(backend).await;
     let fcm = register(&*f.store, token("a"), 0).await;
     let apns = Registration {
         provider: Provider::Apns,
@@ -55,9 +60,10 @@ async fn a_token_of_another_provider_or_another_app_is_another_token() {
     assert_eq!(apns.device.platform, "apns");
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_known_id_replaces_its_token() {
-    let f = Fresh::new();
+async fn a_known_id_replaces_its_token(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let f = Fresh::new(backend).await;
     let first = register(&*f.store, token("old"), 0).await;
     let changed = register(&*f.store, named(first.device.id.as_str(), "new"), 3).await;
     assert!(!changed.created);
@@ -68,9 +74,10 @@ async fn a_known_id_replaces_its_token() {
     assert!(register(&*f.store, token("old"), 4).await.created);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_known_id_takes_the_token_from_the_device_that_holds_it() {
-    let f = Fresh::new();
+async fn a_known_id_takes_the_token_from_the_device_that_holds_it(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let f = Fresh::new(backend).await;
     let store = &*f.store;
     register(store, named("one", "1"), 0).await;
     let two = Registration {
@@ -89,9 +96,10 @@ async fn a_known_id_takes_the_token_from_the_device_that_holds_it() {
     assert!(register(store, token("1"), 2).await.created, "its old token is free");
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_unknown_id_is_created_and_takes_the_token_from_the_device_that_holds_it() {
-    let f = Fresh::new();
+async fn an_unknown_id_is_created_and_takes_the_token_from_the_device_that_holds_it(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let f = Fresh::new(backend).await;
     let holder = register(&*f.store, token("a"), 0).await;
     let brought = register(&*f.store, named("Brought_from-elsewhere", "a"), 7).await;
     assert!(brought.created);
@@ -100,9 +108,10 @@ async fn an_unknown_id_is_created_and_takes_the_token_from_the_device_that_holds
     assert_eq!(device(&*f.store, &holder.device.id).await, None);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_registration_declares_the_whole_state() {
-    let f = Fresh::new();
+async fn a_registration_declares_the_whole_state(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let f = Fresh::new(backend).await;
     let full = Registration {
         user: "anna".to_owned(),
         meta: BTreeMap::from([
@@ -127,9 +136,10 @@ async fn a_registration_declares_the_whole_state() {
     assert_eq!((bare.timezone.as_str(), bare.locale.as_str()), ("", ""));
 }
 
+#[rstest]
 #[tokio::test]
-async fn registering_again_as_it_was_changes_the_time_only() {
-    let f = Fresh::new();
+async fn registering_again_as_it_was_changes_the_time_only(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let f = Fresh::new(backend).await;
     let first = register(&*f.store, named("d", "a"), 0).await.device;
     let again = register(&*f.store, named("d", "a"), 9).await;
     assert!(!again.created);
@@ -145,9 +155,10 @@ async fn registering_again_as_it_was_changes_the_time_only() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn the_platforms_word_is_kept_as_it_was_registered() {
-    let f = Fresh::new();
+async fn the_platforms_word_is_kept_as_it_was_registered(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let f = Fresh::new(backend).await;
     let ios = |word| Registration {
         platform: Platform::Ios,
         platform_word: word,
@@ -169,9 +180,10 @@ async fn declare(store: &dyn Registry, in_channels: Option<&[&str]>, topics: Opt
     register(store, registration, 0).await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn channels_replace_the_origin_channel_and_nothing_else() {
-    let f = Fresh::new();
+async fn channels_replace_the_origin_channel_and_nothing_else(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let f = Fresh::new(backend).await;
     let store = &*f.store;
     declare(store, Some(&["a", "b", "b"]), Some(&["t", "b"])).await;
     assert_eq!(channels_of(store, &id("d")).await, ["a", "b", "t"]);
@@ -195,9 +207,10 @@ async fn channels_replace_the_origin_channel_and_nothing_else() {
     assert!(channels_of(store, &id("d")).await.is_empty());
 }
 
+#[rstest]
 #[tokio::test]
-async fn subscribing_adds_the_origin_channel_and_unsubscribing_clears_all() {
-    let f = Fresh::new();
+async fn subscribing_adds_the_origin_channel_and_unsubscribing_clears_all(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let f = Fresh::new(backend).await;
     let store = &*f.store;
     declare(store, None, Some(&["t"])).await;
     assert!(
@@ -222,9 +235,10 @@ async fn subscribing_adds_the_origin_channel_and_unsubscribing_clears_all() {
     assert_eq!(channels_of(store, &id("d")).await, ["a", "u"]);
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_unknown_device_cannot_be_subscribed() {
-    let f = Fresh::new();
+async fn an_unknown_device_cannot_be_subscribed(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let f = Fresh::new(backend).await;
     let tenant = AppId::parse("tenant").unwrap();
     register(&*f.store, named("d", "a"), 0).await;
     for (of, who) in [(&app(), "e"), (&tenant, "d")] {
@@ -234,9 +248,10 @@ async fn an_unknown_device_cannot_be_subscribed() {
     assert!(channels_of(&*f.store, &id("d")).await.is_empty());
 }
 
+#[rstest]
 #[tokio::test]
-async fn subscriptions_follow_their_device_to_another_provider() {
-    let f = Fresh::new();
+async fn subscriptions_follow_their_device_to_another_provider(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let f = Fresh::new(backend).await;
     let store = &*f.store;
     declare(store, Some(&["a", "b"]), Some(&["b"])).await;
     let moved = Registration {
@@ -267,9 +282,10 @@ async fn subscriptions_follow_their_device_to_another_provider() {
     assert_eq!(channels_of(store, &id("d")).await, ["c"]);
 }
 
+#[rstest]
 #[tokio::test]
-async fn what_was_answered_is_there_after_a_restart() {
-    let f = Fresh::new();
+async fn what_was_answered_is_there_after_a_restart(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let f = Fresh::new(backend).await;
     let tenant = AppId::parse("tenant").unwrap();
     let declared = register(&*f.store, named("d", "a"), 0).await.device;
     f.store.register(&tenant, named("d", "b"), at(0)).await.unwrap();
@@ -277,13 +293,14 @@ async fn what_was_answered_is_there_after_a_restart() {
         .subscribe(&app(), &id("d"), &channels(&["news"]), at(0))
         .await
         .unwrap();
-    let f = f.reopen();
+    let f = f.reopen().await;
     assert_eq!(device(&*f.store, &id("d")).await, Some(declared));
     assert_eq!(channels_of(&*f.store, &id("d")).await, ["news"]);
     assert!(!f.store.register(&tenant, token("b"), at(1)).await.unwrap().created);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_healthy_store_answers_a_ping() {
-    Fresh::new().store.ping().await.unwrap();
+async fn a_healthy_store_answers_a_ping(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    Fresh::new(backend).await.store.ping().await.unwrap();
 }

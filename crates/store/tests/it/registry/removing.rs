@@ -1,14 +1,16 @@
 //! Removing.
 
 use bugle_model::{AppId, DeviceSelector, Registration, SubscriptionFilter};
-use bugle_store::Registry;
+use rstest::rstest;
 
 use super::{app, at, channels, ids, named, page, register, texts, token};
+use crate::backend::Backend;
 use crate::fixture::Fresh;
 
+#[rstest]
 #[tokio::test]
-async fn fields_are_ored_and_each_device_counts_once() {
-    let f = Fresh::new();
+async fn fields_are_ored_and_each_device_counts_once(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let f = Fresh::new(backend).await;
     for (name, user) in [("a", "anna"), ("b", "anna"), ("c", "carl"), ("d", ""), ("e", "")] {
         let registration = Registration {
             user: user.to_owned(),
@@ -26,9 +28,10 @@ async fn fields_are_ored_and_each_device_counts_once() {
     assert_eq!(f.store.remove(&app(), &which).await.unwrap(), 0);
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_empty_selector_and_the_empty_user_remove_nobody() {
-    let f = Fresh::new();
+async fn an_empty_selector_and_the_empty_user_remove_nobody(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let f = Fresh::new(backend).await;
     register(&*f.store, named("a", "1"), 0).await;
     let nobody = DeviceSelector {
         users: texts(&[""]),
@@ -39,9 +42,10 @@ async fn an_empty_selector_and_the_empty_user_remove_nobody() {
     assert_eq!(ids(&*f.store).await, ["a"]);
 }
 
+#[rstest]
 #[tokio::test]
-async fn other_apps_keep_their_devices() {
-    let f = Fresh::new();
+async fn other_apps_keep_their_devices(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let f = Fresh::new(backend).await;
     register(&*f.store, named("a", "1"), 0).await;
     let which = DeviceSelector {
         ids: texts(&["a"]),
@@ -55,9 +59,10 @@ async fn other_apps_keep_their_devices() {
     assert_eq!(ids(&*f.store).await, ["a"]);
 }
 
+#[rstest]
 #[tokio::test]
-async fn more_than_one_step_is_removed_whole() {
-    let f = Fresh::new();
+async fn more_than_one_step_is_removed_whole(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let f = Fresh::new(backend).await;
     for n in 0..600 {
         let registration = Registration {
             user: "anna".to_owned(),

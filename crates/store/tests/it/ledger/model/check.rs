@@ -47,9 +47,9 @@ impl Model {
     /// Everybody stops, then one worker does all there is to do.
     pub(super) async fn finish(&mut self) {
         self.held.clear();
-        self.world.crash();
+        self.world.crash().await;
         for route in ROUTES {
-            self.world
+            self
                 .store()
                 .set_hold(&app(), route, None, self.world.now())
                 .await
@@ -59,7 +59,7 @@ impl Model {
             self.world.expand_all().await;
             self.world.clock.advance(Duration::from_mins(1));
             let due = self.world.due().await;
-            for taken in self.world.store().take(&due, HOUR).await.unwrap() {
+            for taken in self.store().take(&due, HOUR).await.unwrap() {
                 self.hold(taken);
                 let at = self.held.len() - 1;
                 let held = &mut self.held[at];
@@ -70,7 +70,7 @@ impl Model {
                 held.report.next = Next::Settle;
                 self.send(at).await;
             }
-            while self.world.store().sweep(self.world.now()).await.unwrap().more {}
+            while self.store().sweep(self.world.now()).await.unwrap().more {}
             self.check().await;
             if self.world.count("SELECT count(*) FROM pushes WHERE ended_at IS NULL") == 0 {
                 break;
@@ -99,6 +99,6 @@ impl Model {
         }
         assert_eq!(self.world.count("SELECT count(*) FROM pages"), 0);
         assert_eq!(self.world.count("SELECT count(*) FROM page_targets"), 0);
-        assert!(self.world.store().outstanding().await.unwrap().is_empty());
+        assert!(self.store().outstanding().await.unwrap().is_empty());
     }
 }

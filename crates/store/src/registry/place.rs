@@ -8,20 +8,20 @@ use bugle_model::DeviceKey;
 const DIGITS: usize = 16;
 
 /// Names a subscription.
-pub(super) fn id(key: DeviceKey, channel: &str) -> String {
+pub(crate) fn id(key: DeviceKey, channel: &str) -> String {
     format!("{:0DIGITS$x}-{channel}", key.0)
 }
 
 /// A place in the order of subscriptions: rows with a greater (key, channel) come after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) key: i64,
-    pub(super) channel: String,
+pub(crate) struct Place {
+    pub(crate) key: i64,
+    pub(crate) channel: String,
 }
 
 impl Place {
     /// Before everything.
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::before(0)
     }
 
@@ -34,7 +34,7 @@ impl Place {
     }
 
     /// The place of any text among the ids, whether or not it is one. `None` = every id comes before it.
-    pub(super) fn after(text: &str) -> Option<Self> {
+    pub(crate) fn after(text: &str) -> Option<Self> {
         let bytes = text.as_bytes();
         let digits = bytes.iter().take(DIGITS).take_while(|b| is_digit(**b)).count();
         // The number that the text begins with, on the left of 16 digits.

@@ -1,0 +1,6 @@
+//! What every queue promises, over every queue; and what those for many processes promise under faults.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod backend;
+mod contract;
+mod processes;

@@ -1,0 +1,143 @@
+//! Which store and which queue there are: the only place that names concrete ones.
+
+use std::sync::Arc;
+
+use bugle_model::Clock;
+use bugle_queue::memory::Memory;
+use bugle_queue::{Backend, Queue};
+use bugle_store::{Handover, Store, sqlite};
+
+use crate::config::Settings;
+use crate::roles::{Role, Roles};
+
+/// The queues that `queue.url` can name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum QueueKind {
+    /// In this process alone.
+    Memory,
+    /// A memory in each process, and hints between them through PostgreSQL.
+    Postgres,
+    /// References in Redis Streams.
+    Redis,
+}
+
+impl QueueKind {
+    /// The queue that the settings mean; an error, naming the key, if it does not go with the store or the roles.
+    pub(crate) fn of(settings: &Settings) -> Result<Self, String> {
+        let shared = settings.store.url.is_postgres();
+        let kind = match settings.queue.backend() {
+            Backend::Auto if shared => Self::Postgres,
+            Backend::Auto | Backend::Memory => Self::Memory,
+            Backend::Postgres => Self::Postgres,
+            Backend::Redis => Self::Redis,
+        };
+        match kind {
+            Self::Redis if !shared => Err(
+                "queue.url: Redis without PostgreSQL is no mode: set store.url to PostgreSQL, or take queue.url out".to_owned(),
+            ),
+            Self::Postgres if !shared => {
+                Err("queue.url: a queue in PostgreSQL needs store.url to be PostgreSQL too".to_owned())
+            }
+            Self::Memory if settings.roles != Roles::ALL => Err(
+                "queue.url: a queue in memory is for one process that has all roles; take queue.url out".to_owned(),
+            ),
+            kind => Ok(kind),
+        }
+    }
+
+    /// Must a process with these roles read waiting pages from the ledger?
+    ///
+    /// References in Redis are everybody's, so that whoever fans out fills it. Otherwise each process has references of its own, and needs them to send.
+    pub(crate) fn is_refilled_by(self, roles: Roles) -> bool {
+        match self {
+            Self::Memory | Self::Postgres => roles.has(Role::Sender),
+            Self::Redis => roles.has(Role::Fanout),
+        }
+    }
+}
+
+/// Opens the queue.
+pub(crate) async fn queue(settings: &Settings, clock: &Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Queue>> {
+    let (clock, sends) = (Arc::clone(clock), settings.roles.has(Role::Sender));
+    match QueueKind::of(settings).map_err(anyhow::Error::msg)? {
+        QueueKind::Memory => Ok(Arc::new(Memory::new(&settings.queue, clock))),
+        QueueKind::Postgres => {
+            Ok(bugle_queue::postgres::open(settings.store.url.expose(), &settings.queue, clock, sends).await?)
+        }
+        QueueKind::Redis => anyhow::bail!("queue.url: not yet"),
+    }
+}
+
+/// Opens the store.
+pub(crate) async fn store(
+    settings: &Settings,
+    clock: &Arc<dyn Clock>,
+    handover: Arc<dyn Handover>,
+) -> anyhow::Result<Arc<dyn Store>> {
+    Ok(bugle_store::open(&settings.store, &settings.data.dir, Arc::clone(clock), handover).await?)
+}
+
+/// Where the registry and the ledger are, in words, without credentials.
+pub(crate) fn store_words(settings: &Settings) -> String {
+    if settings.store.url.is_postgres() {
+        return format!("PostgreSQL at {}", place(settings.store.url.expose()));
+    }
+    match sqlite::path(&settings.store, &settings.data.dir) {
+        Ok(path) => format!("SQLite, {}", path.display()),
+        Err(_) => "SQLite".to_owned(),
+    }
+}
+
+/// Where the queue is, in words, without credentials.
+pub(crate) fn queue_words(settings: &Settings) -> String {
+    match QueueKind::of(settings) {
+        Ok(QueueKind::Memory) | Err(_) => "memory".to_owned(),
+        Ok(QueueKind::Postgres) => "PostgreSQL".to_owned(),
+        Ok(QueueKind::Redis) => format!("Redis at {}", place(settings.queue.url.expose())),
+    }
+}
+
+/// Host, port and path of a URL; never its user, its password or its parameters.
+pub(crate) fn place(url: &str) -> &str {
+    const UNKNOWN: &str = "the address of the configuration";
+    let Some((_, rest)) = url.split_once("://") else {
+        return UNKNOWN;
+    };
+    let Some((_, after)) = rest.rsplit_once('@') else {
+        return rest.split(['?', '#']).next().unwrap_or(UNKNOWN);
+    };
+    // A password that is not escaped may hold anything; what stands before the last @ is never shown, and an @ in the parameters hides all.
+    let before_parameters = rest.split(['?', '#']).next().unwrap_or_default();
+    if !before_parameters.contains('@') || before_parameters.rsplit_once('@').map(|(_, end)| end) != after.split(['?', '#']).next() {
+        return UNKNOWN;
+    }
+    after.split(['?', '#']).next().unwrap_or(UNKNOWN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_never_has_credentials() {
+        for (url, shown) in [
+            ("postgres://u:SECRET@db:5432/bugle?sslmode=require", "db:5432/bugle"),
+            ("postgres://db/bugle?user=u&password=SECRET", "db/bugle"),
+            ("postgres://u:SEC@RET@db/bugle", "db/bugle"),
+            ("redis://:SECRET@cache:6379/0", "cache:6379/0"),
+            ("redis+sentinel://u:SECRET@a:26379,b:26379/main", "a:26379,b:26379/main"),
+            ("redis://cache", "cache"),
+        ] {
+            assert_eq!(place(url), shown, "{url}");
+        }
+        for url in [
+            "postgres://u:SEC?RET@db/bugle",
+            "postgres://u:SEC#RET@db/bugle",
+            "postgres://db/bugle?password=SEC@RET",
+            "postgres://u:SECRET@db/bugle?options=a@b",
+            "SECRET",
+        ] {
+            assert_eq!(place(url), "the address of the configuration", "{url}");
+        }
+    }
+}

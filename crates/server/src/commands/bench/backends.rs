@@ -1,0 +1,208 @@
+//! The databases of the server under test, where it is not SQLite: private servers in the scratch directory, for as long as a [`super::world::World`] lasts.
+
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use clap::ValueEnum;
+
+use super::load::per_second;
+use super::process::{Process, cpu_of_tree};
+
+/// What the server keeps its data in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Backends {
+    Sqlite,
+    Postgres,
+    Redis,
+}
+
+impl Backends {
+    /// As a person says it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Sqlite => "SQLite",
+            Self::Postgres => "PostgreSQL",
+            Self::Redis => "PostgreSQL and Redis",
+        }
+    }
+}
+
+/// The servers that run. Dropping it ends them.
+#[derive(Default)]
+pub(super) struct Servers {
+    postgres: Option<(Process, u16)>,
+    redis: Option<(Process, u16)>,
+}
+
+/// A server must be ready after so long.
+const START: Duration = Duration::from_secs(60);
+
+impl Servers {
+    /// Starts what these backends need, with its data in `dir`.
+    pub(super) fn start(backends: Backends, dir: &Path) -> anyhow::Result<Self> {
+        let mut servers = Self::default();
+        if backends != Backends::Sqlite {
+            servers.postgres = Some(start_postgres(dir)?);
+        }
+        if backends == Backends::Redis {
+            servers.redis = Some(start_redis(dir)?);
+        }
+        Ok(servers)
+    }
+
+    /// `store.url`.
+    pub(super) fn store_url(&self) -> String {
+        match &self.postgres {
+            None => "sqlite".to_owned(),
+            Some((_, port)) => format!("postgres://postgres@127.0.0.1:{port}/postgres"),
+        }
+    }
+
+    /// `queue.url`.
+    pub(super) fn queue_url(&self) -> String {
+        match &self.redis {
+            None => String::new(),
+            Some((_, port)) => format!("redis://127.0.0.1:{port}"),
+        }
+    }
+
+    /// Processor time so far: PostgreSQL's with all its processes, and Redis', under the names of the measures.
+    pub(super) fn cpu(&self) -> anyhow::Result<Vec<(&'static str, Duration)>> {
+        let mut times = Vec::new();
+        if let Some((postgres, _)) = &self.postgres {
+            times.push(("PostgreSQL's time each", cpu_of_tree(postgres.id())?));
+        }
+        if let Some((redis, _)) = &self.redis {
+            times.push(("Redis' time each", redis.cpu()?));
+        }
+        Ok(times)
+    }
+
+    /// What each of `count` took of the servers since `before`, in microseconds.
+    pub(super) fn cpu_each(
+        &self,
+        count: u64,
+        before: &[(&'static str, Duration)],
+    ) -> anyhow::Result<Vec<(&'static str, f64)>> {
+        let since = self.cpu()?.into_iter().zip(before);
+        Ok(since
+            .map(|((name, now), (_, before))| (name, 1e6 / per_second(count, now.saturating_sub(*before))))
+            .collect())
+    }
+
+    /// The most memory that Redis had, in MiB.
+    pub(super) fn redis_peak_mib(&self) -> anyhow::Result<Option<f64>> {
+        self.redis.as_ref().map(|(redis, _)| redis.peak_mib()).transpose()
+    }
+}
+
+fn start_postgres(dir: &Path) -> anyhow::Result<(Process, u16)> {
+    let bin = postgres_programs()?;
+    let data = dir.join("postgres");
+    std::fs::create_dir(&data).with_context(|| format!("cannot make {}", data.display()))?;
+    let owner = unprivileged(dir, &data)?;
+    let run = |program: &str| {
+        let mut command = Command::new(bin.join(program));
+        command.current_dir(&data).stdout(Stdio::null()).stderr(Stdio::null()).stdin(Stdio::null());
+        if let Some((user, group)) = owner {
+            command.uid(user).gid(group);
+        }
+        command
+    };
+    let made = run("initdb")
+        .args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8", "-D"])
+        .arg(&data)
+        .status()
+        .context("cannot run initdb")?;
+    ensure!(made.success(), "initdb failed in {}", data.display());
+    let port = free_port()?;
+    let mut command = run("postgres");
+    command.arg("-D").arg(&data).args(["-p", &port.to_string()]);
+    for setting in [
+        "listen_addresses=127.0.0.1",
+        "unix_socket_directories=",
+        "shared_buffers=512MB",
+        "max_wal_size=4GB",
+    ] {
+        command.args(["-c", setting]);
+    }
+    let postgres = Process::start("PostgreSQL server", &mut command)?;
+    until_ready("PostgreSQL", || {
+        let ready = run("pg_isready").args(["-h", "127.0.0.1", "-p", &port.to_string()]).status();
+        ready.is_ok_and(|status| status.success())
+    })?;
+    Ok((postgres, port))
+}
+
+fn start_redis(dir: &Path) -> anyhow::Result<(Process, u16)> {
+    let port = free_port()?;
+    let mut command = Command::new("redis-server");
+    command
+        .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port", &port.to_string(), "--dir"])
+        .arg(dir)
+        .stdout(Stdio::null());
+    let redis = Process::start("Redis server", &mut command)
+        .context("this needs redis-server (Debian: apt install redis-server)")?;
+    until_ready("Redis", || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())?;
+    Ok((redis, port))
+}
+
+fn until_ready(name: &str, ready: impl Fn() -> bool) -> anyhow::Result<()> {
+    let began = Instant::now();
+    while !ready() {
+        if began.elapsed() > START {
+            bail!("{name} is not ready after {START:?}");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+/// PostgreSQL refuses to run as root: then as `postgres`, who must get at the directory.
+fn unprivileged(dir: &Path, data: &Path) -> anyhow::Result<Option<(u32, u32)>> {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    if !is_root()? {
+        return Ok(None);
+    }
+    let users = std::fs::read_to_string("/etc/passwd").context("cannot read /etc/passwd")?;
+    let ids = users.lines().find_map(|line| {
+        let mut fields = line.strip_prefix("postgres:")?.split(':').skip(1);
+        Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+    });
+    let (user, group) = ids.context("root cannot run PostgreSQL, and there is no user postgres")?;
+    chown(data, Some(user), Some(group)).context("cannot give a directory to the user postgres")?;
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o711))?;
+    Ok(Some((user, group)))
+}
+
+fn is_root() -> anyhow::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    Ok(std::fs::metadata("/proc/self").context("this needs Linux")?.uid() == 0)
+}
+
+/// Where `initdb` and `postgres` are: Debian keeps them out of the path, by version.
+fn postgres_programs() -> anyhow::Result<PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut found: Vec<(u32, PathBuf)> = versions
+        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
+        .filter(|(_, bin)| bin.join("initdb").is_file())
+        .collect();
+    found.sort();
+    if let Some((_, bin)) = found.pop() {
+        return Ok(bin);
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .find(|dir| dir.join("initdb").is_file())
+        .context("this needs a PostgreSQL server (Debian: apt install postgresql)")
+}
+
+/// A port that nobody has just now.
+fn free_port() -> anyhow::Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port")?;
+    Ok(listener.local_addr()?.port())
+}

@@ -1,0 +1,139 @@
+//! The servers that many processes share: PostgreSQL and its replica.
+
+use bugle_provider::Finding;
+use bugle_store::postgres::{self, Inspection};
+
+use crate::backends::place;
+use crate::config::Settings;
+
+/// A replica that is further behind gives lists that people notice.
+const BEHIND_SECS: u64 = 30;
+
+pub(super) async fn check(settings: &Settings) -> Vec<Finding> {
+    let mut found = Vec::new();
+    if settings.store.url.is_postgres() {
+        found.extend(primary(settings).await);
+        found.extend(replica(settings).await);
+    }
+    found
+}
+
+async fn primary(settings: &Settings) -> Vec<Finding> {
+    const ITEM: &str = "PostgreSQL";
+    const FORM: &str = "database";
+    let seen = match postgres::inspect(&settings.store).await {
+        Ok(seen) => seen,
+        Err(error) => {
+            let remedy = "start the server, let it be reached from here, or correct store.url: host, port, user, password, database and sslmode";
+            return vec![
+                Finding::failed(ITEM, error.to_string(), remedy),
+                Finding::skipped(FORM, "needs PostgreSQL"),
+            ];
+        }
+    };
+    let shown = place(settings.store.url.expose());
+    let words = format!("{} at {shown}, {}", seen.version, encryption(&seen));
+    let server = if !seen.is_supported {
+        Finding::failed(ITEM, format!("{words}: too old"), "PostgreSQL 15 or later is needed")
+    } else if seen.is_replica {
+        Finding::failed(
+            ITEM,
+            format!("{words}: a replica, which takes no writes"),
+            "set store.url to the primary, and store.replica_url to this one if lists shall be read from it",
+        )
+    } else {
+        Finding::ok(ITEM, words)
+    };
+    let mut found = vec![server, form(FORM, settings, &seen), room(settings, &seen)];
+    if !seen.is_durable {
+        found.push(Finding {
+            remedy: "set fsync = on and synchronous_commit = on, unless this is a test".to_owned(),
+            ..Finding::ok(
+                "PostgreSQL durability",
+                "fsync or synchronous_commit is off: a crash of the server may lose what was answered",
+            )
+        });
+    }
+    found
+}
+
+fn encryption(seen: &Inspection) -> &'static str {
+    if seen.tls { "encrypted" } else { "not encrypted" }
+}
+
+fn form(item: &str, settings: &Settings, seen: &Inspection) -> Finding {
+    match &seen.form {
+        Ok((0, _)) => {
+            let who = if settings.store.migrate { "serve" } else { "migrate" };
+            Finding::ok(item, format!("empty; `bugle {who}` makes the tables"))
+        }
+        Ok((form, known)) if form == known => Finding::ok(item, format!("form {form}, as this version writes it")),
+        Ok((form, known)) if settings.store.migrate => Finding::ok(
+            item,
+            format!("the older form {form}; `bugle serve` will bring it to {known}: make a backup first"),
+        ),
+        Ok((form, known)) => Finding::failed(
+            item,
+            format!("the older form {form}, this version needs {known}, and store.migrate is false"),
+            "make a backup, and run `bugle migrate`",
+        ),
+        Err(problem) => Finding::failed(
+            item,
+            problem.clone(),
+            "see to what is said, or set store.url to another database",
+        ),
+    }
+}
+
+fn room(settings: &Settings, seen: &Inspection) -> Finding {
+    const ITEM: &str = "PostgreSQL connections";
+    // The queue's own, and those that the server keeps for its administrator.
+    const BESIDE: u32 = 5;
+    let mine = u32::from(settings.store.connections);
+    let words = format!("up to {mine} of the server's {} for each process", seen.max_connections);
+    if mine + BESIDE <= seen.max_connections {
+        return Finding::ok(ITEM, words);
+    }
+    Finding::failed(
+        ITEM,
+        words,
+        "lower store.connections or raise the server's max_connections: the sum over all processes must fit",
+    )
+}
+
+async fn replica(settings: &Settings) -> Option<Finding> {
+    const ITEM: &str = "PostgreSQL replica";
+    let url = settings.store.replica_url.as_ref()?;
+    let remedy = "start it, or take store.replica_url out: the primary serves lists, too";
+    let seen = match postgres::inspect_replica(&settings.store).await {
+        Ok(seen) => seen?,
+        Err(error) => return Some(Finding::failed(ITEM, error.to_string(), remedy)),
+    };
+    let words = format!("{} at {}, {}", seen.version, place(url.expose()), encryption(&seen));
+    if !seen.is_replica {
+        return Some(Finding::failed(
+            ITEM,
+            format!("{words}: no replica, it takes writes of its own"),
+            "set store.replica_url to a server that follows the one of store.url",
+        ));
+    }
+    let behind = seen.lag.unwrap_or_default().as_secs();
+    if behind > BEHIND_SECS {
+        return Some(Finding::failed(
+            ITEM,
+            format!("{words}, {behind} s behind"),
+            "see why it does not keep up: lists show what was so long ago",
+        ));
+    }
+    Some(match &seen.form {
+        Ok((form, known)) if form >= known || settings.store.migrate => {
+            Finding::ok(ITEM, format!("{words}, {behind} s behind"))
+        }
+        Ok(_) => Finding::ok(ITEM, format!("{words}, {behind} s behind, of an older form")),
+        Err(problem) => Finding::failed(
+            ITEM,
+            problem.clone(),
+            "set store.replica_url to a server that follows the one of store.url",
+        ),
+    })
+}

@@ -1,0 +1,71 @@
+//! Pools of connections, and what is checked when they are opened.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Executor, PgPool};
+
+use super::migrate;
+use crate::{Config, DatabaseUrl, Error, Result};
+
+/// The oldest server that is good enough, as `server_version_num`.
+pub(super) const OLDEST: i32 = 150_000;
+
+/// What holds for every connection. A server must not wait for ever on a lock, or on a client that has gone.
+///
+/// Every statement was written for an index, and is tested for it. A planner that knows a table while it is small would choose otherwise and keep that plan when it has grown:
+/// so no scans of whole tables or without an index's order, no joins that read one side whole, and one plan for all parameters, made once per connection.
+pub(super) const SETTINGS: &str = "SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s'; SET timezone = 'UTC'; SET jit = off; SET max_parallel_workers_per_gather = 0; \
+    SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET plan_cache_mode = force_generic_plan";
+
+/// Connects to the database of `store.url`.
+pub(super) async fn primary(config: &Config) -> Result<PgPool> {
+    pool("store.url", &config.url, config).await
+}
+
+/// Connects to the database of `store.replica_url`, if there is one.
+pub(super) async fn replica(config: &Config) -> Result<Option<PgPool>> {
+    match &config.replica_url {
+        None => Ok(None),
+        Some(url) => pool("store.replica_url", url, config).await.map(Some),
+    }
+}
+
+async fn pool(key: &str, url: &DatabaseUrl, config: &Config) -> Result<PgPool> {
+    // The parser's words may quote the password.
+    let options = PgConnectOptions::from_str(url.expose())
+        .map_err(|_| Error::Setup(format!("{key}: expected postgres://USER:PASSWORD@HOST:PORT/DATABASE")))?
+        .application_name("bugle")
+        .statement_cache_capacity(256);
+    let place = format!("{}:{}", options.get_host(), options.get_port());
+    PgPoolOptions::new()
+        .max_connections(u32::from(config.connections))
+        .min_connections(1)
+        .acquire_timeout(Duration::from_secs(5))
+        // Every transaction's BEGIN finds out.
+        .test_before_acquire(false)
+        .after_connect(|conn, _| Box::pin(async move { conn.execute(SETTINGS).await.map(|_| ()) }))
+        .connect_with(options)
+        .await
+        .map_err(|error| Error::Setup(format!("{key}: cannot connect to PostgreSQL at {place}: {error}")))
+}
+
+/// Checks the server's version and the database's form, which is brought up to date where that is wanted.
+pub(super) async fn prepare(pool: &PgPool, migrate: bool) -> Result<(usize, usize)> {
+    let mut conn = pool.acquire().await?;
+    let version: i32 = sqlx::query_scalar("SELECT current_setting('server_version_num')::integer")
+        .fetch_one(&mut *conn)
+        .await?;
+    if version < OLDEST {
+        return Err(Error::Setup(format!(
+            "store.url: PostgreSQL {} is too old, bugle needs 15 or later",
+            version / 10_000
+        )));
+    }
+    if migrate {
+        return migrate::migrate(&mut conn).await;
+    }
+    migrate::must_be_current(&mut conn).await?;
+    migrate::form(&mut conn).await
+}

@@ -1,0 +1,227 @@
+//! Walks the devices of one route that are subscribed to at least one of several channels, in the order of their keys, each once.
+//!
+//! One statement per channel reads on in its own part of an index, a chunk at a time; their streams are merged in code. Nothing is sorted, and what is held in
+//! memory is a chunk per channel. Devices' tokens are read by a statement of their own, from one table: a join's plan would change with the statistics.
+//!
+//! Keys and tokens come as one row of one array and one text: a row each would cost both sides more than the reading.
+
+use bugle_model::{DeviceKey, Route, Token};
+use sqlx::PgConnection;
+
+use crate::{Error, Result};
+
+/// Keys that one statement reads.
+const CHUNK: std::ops::RangeInclusive<usize> = 1_000..=16_384;
+
+/// Keys lie dense where reading everything between them is cheaper than seeking each.
+const DENSE: i64 = 4;
+
+/// Whose devices.
+#[derive(Clone, Copy)]
+pub(super) struct Audience<'a> {
+    pub(super) app: i32,
+    pub(super) channels: &'a [String],
+    pub(super) route: Route,
+}
+
+impl<'a> Audience<'a> {
+    /// Its devices after the first key, up to the second, of which about so many are wanted.
+    pub(super) fn keys(self, (after, upto): (DeviceKey, DeviceKey), wanted: usize) -> Keys<'a> {
+        let streams = self.channels.iter().map(|channel| Stream {
+            channel,
+            read: Vec::new(),
+            at: 0,
+            last: after.0,
+            exhausted: after >= upto,
+        });
+        Keys {
+            audience: self,
+            upto: upto.0,
+            // One more, so that what is wanted is not followed by a statement that finds nothing.
+            chunk: (wanted / self.channels.len().max(1) + 1).clamp(*CHUNK.start() + 1, *CHUNK.end() + 1),
+            streams: streams.collect(),
+        }
+    }
+
+    /// Those of these devices that are in it, ascending.
+    pub(super) async fn members(self, conn: &mut PgConnection, keys: &[i64]) -> Result<Vec<i64>> {
+        let mut members = Vec::new();
+        if keys.is_empty() {
+            return Ok(members);
+        }
+        for channel in self.channels {
+            let found: Vec<i64> = sqlx::query_scalar(
+                "SELECT key FROM subscriptions WHERE app = $1 AND channel = $2 AND route = $3 AND key = ANY($4)",
+            )
+            .bind(self.app)
+            .bind(channel)
+            .bind(i16::from(self.route.code()))
+            .bind(keys)
+            .fetch_all(&mut *conn)
+            .await?;
+            members.extend(found);
+        }
+        members.sort_unstable();
+        members.dedup();
+        Ok(members)
+    }
+}
+
+/// A channel's devices, from a place on.
+struct Stream<'a> {
+    channel: &'a str,
+    read: Vec<i64>,
+    at: usize,
+    last: i64,
+    exhausted: bool,
+}
+
+impl Stream<'_> {
+    fn head(&self) -> Option<i64> {
+        self.read.get(self.at).copied()
+    }
+
+    /// Must it be read on before anybody knows its next key?
+    fn is_dry(&self) -> bool {
+        self.at == self.read.len() && !self.exhausted
+    }
+}
+
+/// The merged keys of an audience.
+pub(super) struct Keys<'a> {
+    audience: Audience<'a>,
+    upto: i64,
+    chunk: usize,
+    streams: Vec<Stream<'a>>,
+}
+
+impl Keys<'_> {
+    /// The next keys, at most `most` (not 0), ascending; none = there are no more.
+    pub(super) async fn next(&mut self, conn: &mut PgConnection, most: usize) -> Result<Vec<i64>> {
+        for at in 0..self.streams.len() {
+            if self.streams[at].is_dry() {
+                self.read_on(conn, at).await?;
+            }
+        }
+        let mut keys = Vec::new();
+        if let [only] = &mut self.streams[..] {
+            let upto = only.read.len().min(only.at + most);
+            keys.extend_from_slice(&only.read[only.at..upto]);
+            only.at = upto;
+            return Ok(keys);
+        }
+        // Streams that still have something, until one runs dry: its next key may be the lowest.
+        while keys.len() < most
+            && let Some(key) = self.streams.iter().filter_map(Stream::head).min()
+        {
+            keys.push(key);
+            let mut dry = false;
+            for stream in &mut self.streams {
+                if stream.head() == Some(key) {
+                    stream.at += 1;
+                    dry |= stream.is_dry();
+                }
+            }
+            if dry {
+                break;
+            }
+        }
+        Ok(keys)
+    }
+
+    async fn read_on(&mut self, conn: &mut PgConnection, at: usize) -> Result<()> {
+        let stream = &mut self.streams[at];
+        let read: Option<Vec<i64>> = sqlx::query_scalar(
+            "SELECT array_agg(key) FROM (
+                SELECT key FROM subscriptions
+                 WHERE app = $1 AND channel = $2 AND route = $3 AND key > $4 AND key <= $5 ORDER BY key LIMIT $6) AS next",
+        )
+        .bind(self.audience.app)
+        .bind(stream.channel)
+        .bind(i16::from(self.audience.route.code()))
+        .bind(stream.last)
+        .bind(self.upto)
+        .bind(i64::try_from(self.chunk).unwrap_or(i64::MAX))
+        .fetch_one(conn)
+        .await?;
+        stream.read = read.unwrap_or_default();
+        stream.at = 0;
+        if !stream.read.is_sorted() {
+            stream.read.sort_unstable();
+        }
+        stream.exhausted = stream.read.len() < self.chunk;
+        stream.last = stream.read.last().copied().unwrap_or(stream.last);
+        Ok(())
+    }
+}
+
+/// Those of these devices (by ascending keys) that go over the route, and their tokens, ascending.
+pub(super) async fn tokens(conn: &mut PgConnection, route: Route, keys: &[i64]) -> Result<Vec<(i64, Token)>> {
+    let (Some(first), Some(last)) = (keys.first(), keys.last()) else {
+        return Ok(Vec::new());
+    };
+    let width = last.saturating_sub(*first);
+    let dense = width <= DENSE.saturating_mul(i64::try_from(keys.len()).unwrap_or(i64::MAX));
+    let (provider, platform) = (
+        route.provider.map_or(0, |provider| i16::from(provider.code())),
+        route.platform.map_or(0, |platform| i16::from(platform.code())),
+    );
+    let found: (Option<Vec<i64>>, Option<String>) = if dense {
+        sqlx::query_as(
+            "SELECT array_agg(key), string_agg(token, ' ') FROM (
+                SELECT key, token FROM devices
+                 WHERE key >= $1 AND key <= $2 AND provider = $3 AND platform = $4 ORDER BY key) AS found",
+        )
+        .bind(first)
+        .bind(last)
+        .bind(provider)
+        .bind(platform)
+        .fetch_one(conn)
+        .await?
+    } else {
+        sqlx::query_as(
+            "SELECT array_agg(key), string_agg(token, ' ') FROM devices
+              WHERE key = ANY($1) AND provider = $2 AND platform = $3",
+        )
+        .bind(keys)
+        .bind(provider)
+        .bind(platform)
+        .fetch_one(conn)
+        .await?
+    };
+    let (found, texts) = (found.0.unwrap_or_default(), found.1.unwrap_or_default());
+    among(keys, &found, &texts)
+}
+
+/// The found devices that are wanted, with their tokens, which have no spaces in them.
+fn among(keys: &[i64], found: &[i64], texts: &str) -> Result<Vec<(i64, Token)>> {
+    let corrupt = |detail: String| Error::Corrupt {
+        place: "devices.token",
+        detail,
+    };
+    let mut texts = texts.split(' ');
+    let mut devices = Vec::with_capacity(keys.len().min(found.len()));
+    let mut wanted = keys;
+    let sorted = found.is_sorted();
+    for key in found {
+        let text = texts.next().ok_or_else(|| corrupt("fewer tokens than devices".to_owned()))?;
+        let is_wanted = if sorted {
+            let passed = wanted.iter().position(|k| k >= key).unwrap_or(wanted.len());
+            wanted = &wanted[passed..];
+            wanted.first() == Some(key)
+        } else {
+            keys.binary_search(key).is_ok()
+        };
+        if is_wanted {
+            let token = Token::parse(text).map_err(|invalid| corrupt(invalid.to_string()))?;
+            devices.push((*key, token));
+        }
+    }
+    if !found.is_empty() && texts.next().is_some() {
+        return Err(corrupt("a token with a space in it".to_owned()));
+    }
+    if !sorted {
+        devices.sort_unstable_by_key(|(key, _)| *key);
+    }
+    Ok(devices)
+}

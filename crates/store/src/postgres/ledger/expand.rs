@@ -1,0 +1,267 @@
+//! Reads on in a leg's audience, and writes down what was read as pages.
+//!
+//! A walk is read by several statements, of which the first reads the cursor. Whatever changes in between, what is written down is right: an expansion changes
+//! nothing unless the leg still is where the walk began, and two that began at the same place wait for each other on the leg's row, where the second finds
+//! the cursor moved.
+
+use std::sync::Arc;
+
+use bugle_model::{AppId, DeviceKey, Flow, PageRef, PushKey, Route, Timestamp};
+use sqlx::PgConnection;
+
+use super::audience::Audience;
+use super::pages::{self, NewPage};
+use super::rows::{Push, count, int, route};
+use super::settle::Books;
+use super::{MAX_STEP, replica};
+use crate::Result;
+use crate::ledger::{Expansion, OpenLeg, Range, Walk};
+use crate::postgres::shared::{Shared, Tx};
+
+/// Devices of a range at most.
+const MAX_RANGE: u32 = 1_000;
+
+/// Keys that are merged at once.
+const STRIDE: usize = 16_384;
+
+pub(super) async fn open_legs(shared: &Arc<Shared>, now: Timestamp, limit: u32) -> Result<Vec<OpenLeg>> {
+    let context = Arc::clone(shared);
+    shared
+        .read(move |conn| {
+            let shared = Arc::clone(&context);
+            Box::pin(async move { read_open_legs(conn, &shared, now, limit).await })
+        })
+        .await
+}
+
+async fn read_open_legs(conn: &mut PgConnection, shared: &Shared, now: Timestamp, limit: u32) -> Result<Vec<OpenLeg>> {
+    let rows: Vec<(i64, i16, i32, i64)> = sqlx::query_as(
+        "SELECT l.push, l.route, l.app, l.outstanding FROM legs l JOIN pushes p ON p.key = l.push
+          WHERE NOT l.closed AND l.due <= $1 AND p.expires_at > $1 AND p.state = 'running'
+          ORDER BY l.due, l.push, l.route LIMIT $2",
+    )
+    .bind(now.0)
+    .bind(i64::from(limit))
+    .fetch_all(&mut *conn)
+    .await?;
+    let mut legs = Vec::with_capacity(rows.len());
+    for (push, code, app, outstanding) in rows {
+        legs.push(OpenLeg {
+            push: PushKey(push),
+            route: route(code)?,
+            app: shared.apps.name(conn, app).await?,
+            outstanding: count(outstanding),
+        });
+    }
+    Ok(legs)
+}
+
+pub(super) async fn outstanding(shared: &Arc<Shared>) -> Result<Vec<(AppId, Route, u64)>> {
+    let context = Arc::clone(shared);
+    shared
+        .read(move |conn| {
+            let shared = Arc::clone(&context);
+            Box::pin(async move { read_outstanding(conn, &shared).await })
+        })
+        .await
+}
+
+async fn read_outstanding(conn: &mut PgConnection, shared: &Shared) -> Result<Vec<(AppId, Route, u64)>> {
+    let rows: Vec<(i32, i16, i64)> = sqlx::query_as(
+        "SELECT app, route, sum(outstanding)::bigint FROM legs WHERE outstanding > 0 GROUP BY app, route ORDER BY app, route",
+    )
+    .fetch_all(&mut *conn)
+    .await?;
+    let mut sums = Vec::with_capacity(rows.len());
+    for (app, code, sum) in rows {
+        sums.push((shared.apps.name(conn, app).await?, route(code)?, count(sum)));
+    }
+    Ok(sums)
+}
+
+/// What a walk is read by: the push, the walk as it begins, and what a replica must know for it.
+struct Start {
+    push: Push,
+    walk: Walk,
+    places: Option<Vec<String>>,
+}
+
+pub(super) async fn walk(
+    shared: &Arc<Shared>,
+    key: PushKey,
+    route: Route,
+    targets: u32,
+    now: Timestamp,
+) -> Result<Option<Walk>> {
+    let context = Arc::clone(shared);
+    let start = shared
+        .read(move |conn| {
+            let shared = Arc::clone(&context);
+            Box::pin(async move { start(conn, &shared, key, route, now).await })
+        })
+        .await?;
+    let Some(Start { push, walk, places }) = start else {
+        return Ok(None);
+    };
+    let (push, most) = (Arc::new(push), targets.clamp(1, MAX_STEP * MAX_RANGE));
+    let read = replica::read(shared, places, move |conn| {
+        let (push, mut walk) = (Arc::clone(&push), walk.clone());
+        Box::pin(async move {
+            read_ranges(conn, &push, &mut walk, most).await?;
+            Ok(walk)
+        })
+    });
+    read.await.map(Some)
+}
+
+async fn start(
+    conn: &mut PgConnection,
+    shared: &Shared,
+    key: PushKey,
+    route: Route,
+    now: Timestamp,
+) -> Result<Option<Start>> {
+    let leg: Option<(i64, Option<i64>)> =
+        sqlx::query_as("SELECT cursor, bound FROM legs WHERE push = $1 AND route = $2 AND NOT closed")
+            .bind(key.0)
+            .bind(i16::from(route.code()))
+            .fetch_optional(&mut *conn)
+            .await?;
+    let (Some((cursor, bound)), Some(push)) = (leg, Push::read(conn, key).await?) else {
+        return Ok(None);
+    };
+    if push.flow(false, now) != Flow::Running {
+        return Ok(None);
+    }
+    let bound = match bound {
+        Some(bound) => bound,
+        None => sqlx::query_scalar("SELECT coalesce((SELECT key FROM devices ORDER BY key DESC LIMIT 1), 0)")
+            .fetch_one(&mut *conn)
+            .await?,
+    };
+    let walk = Walk {
+        push: key,
+        route,
+        from: DeviceKey(cursor),
+        to: DeviceKey(bound),
+        bound: DeviceKey(bound),
+        ranges: Vec::new(),
+        closed: true,
+    };
+    let places = replica::places(shared, conn, &[key]).await?;
+    Ok(Some(Start { push, walk, places }))
+}
+
+async fn read_ranges(conn: &mut PgConnection, push: &Push, walk: &mut Walk, most: u32) -> Result<()> {
+    let audience = Audience {
+        app: push.app,
+        channels: push.channels.as_deref().unwrap_or_default(),
+        route: walk.route,
+    };
+    let mut left = usize::try_from(most).unwrap_or(usize::MAX);
+    let mut keys = audience.keys((walk.from, walk.bound), left);
+    let mut last = walk.from;
+    loop {
+        // One more than there is room for: the audience goes on behind it.
+        let next = keys.next(conn, STRIDE.min(left + 1)).await?;
+        if next.is_empty() {
+            return Ok(());
+        }
+        for key in next {
+            if left == 0 {
+                (walk.to, walk.closed) = (last, false);
+                return Ok(());
+            }
+            append(&mut walk.ranges, last, DeviceKey(key));
+            (last, left) = (DeviceKey(key), left - 1);
+        }
+    }
+}
+
+/// One more device, which comes after `last`.
+fn append(ranges: &mut Vec<Range>, last: DeviceKey, key: DeviceKey) {
+    match ranges.last_mut() {
+        Some(range) if range.count < MAX_RANGE => {
+            range.upto = key;
+            range.count += 1;
+        }
+        _ => ranges.push(Range {
+            after: last,
+            upto: key,
+            count: 1,
+        }),
+    }
+}
+
+pub(super) async fn expand(shared: &Arc<Shared>, walk: Walk, now: Timestamp) -> Result<Expansion> {
+    let (context, walk) = (Arc::clone(shared), Arc::new(walk));
+    shared
+        .write(move |tx| {
+            let (shared, walk) = (Arc::clone(&context), Arc::clone(&walk));
+            Box::pin(async move { write(tx, &shared, &walk, now).await })
+        })
+        .await
+}
+
+async fn write(tx: &mut Tx, shared: &Shared, walk: &Walk, now: Timestamp) -> Result<Expansion> {
+    // A leg that closes may end, and with it the push: that is locked first. Otherwise the leg's row is enough: who calls the push off closes its legs.
+    let push = if walk.closed {
+        Push::lock(tx.conn(), walk.push).await?.map(|(push, _)| push)
+    } else {
+        Push::read(tx.conn(), walk.push).await?
+    };
+    let Some(push) = push.filter(|push| push.flow(false, now) == Flow::Running) else {
+        return Ok(Expansion::Stale);
+    };
+    let Some(first_seq) = move_cursor(tx.conn(), walk).await? else {
+        return Ok(Expansion::Stale);
+    };
+    let app = shared.apps.name(tx.conn(), push.app).await?;
+    let new: Vec<NewPage> = (first_seq..)
+        .zip(&walk.ranges)
+        .map(|(seq, range)| NewPage {
+            range: Some((range.after, range.upto)),
+            expected: u64::from(range.count),
+            ..NewPage::of(&push, walk.route, seq, now)
+        })
+        .collect();
+    if !new.is_empty() {
+        pages::insert(tx.conn(), &new).await?;
+    }
+    for page in new {
+        tx.hand_over(PageRef {
+            id: page.id,
+            app: app.clone(),
+            lane: push.lane,
+            due: now,
+        });
+    }
+    if walk.closed {
+        let mut books = Books::new(now);
+        books.touch_leg(walk.push, walk.route);
+        books.close(tx, shared).await?;
+    }
+    Ok(Expansion::Done)
+}
+
+/// Moves the leg from where the walk began to where it got; returns the number of its first page. `None` = it is not there any more.
+async fn move_cursor(conn: &mut PgConnection, walk: &Walk) -> Result<Option<i64>> {
+    let count: u64 = walk.ranges.iter().map(|range| u64::from(range.count)).sum();
+    let first_seq = sqlx::query_scalar(
+        "UPDATE legs SET cursor = $1, bound = $2, closed = $3, next_seq = next_seq + $4,
+                         targeted = targeted + $5, outstanding = outstanding + $5
+          WHERE push = $6 AND route = $7 AND NOT closed AND cursor = $8 AND coalesce(bound, $2) = $2
+         RETURNING next_seq - $4",
+    )
+    .bind(walk.to.0)
+    .bind(walk.bound.0)
+    .bind(walk.closed)
+    .bind(int(walk.ranges.len() as u64))
+    .bind(int(count))
+    .bind(walk.push.0)
+    .bind(i16::from(walk.route.code()))
+    .bind(walk.from.0)
+    .fetch_optional(conn)
+    .await?;
+    Ok(first_seq)
+}

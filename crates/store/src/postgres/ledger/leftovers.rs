@@ -1,0 +1,199 @@
+//! Targets to be tried again become pages of their own.
+//!
+//! They are merged by (leg, due time, rounded up): over all pages that one transaction settles, and with what earlier ones have put on a page
+//! that is due then, as long as nobody has taken it. So their pages are about as many as the moments that they are due at, and not as
+//! the pages that they come from. Attempts, first try and suspicion stand beside each target.
+
+use std::collections::BTreeMap;
+
+use bugle_model::{LeftOver, MAX_PAGE, PageId, PageRef, PushKey, Timestamp};
+use sqlx::PgConnection;
+
+use super::legs::{Leg, LegKey};
+use super::pages::{self, NewPage};
+use super::rows::{self, Page, Push, Pushes};
+use crate::Result;
+use crate::books::left_over;
+use crate::codec::targets::{self, Stored, What};
+use crate::postgres::shared::{Shared, Tx};
+
+/// What makes targets fit on one page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Group {
+    push: PushKey,
+    leg: u8,
+    due: Timestamp,
+}
+
+/// Left-overs of the pages that a transaction settles.
+pub(super) struct LeftOvers {
+    now: Timestamp,
+    groups: BTreeMap<Group, Vec<Stored>>,
+}
+
+/// A page that has room for more.
+struct Crumb {
+    row: i64,
+    seq: i64,
+}
+
+/// What is written for all groups together.
+#[derive(Default)]
+struct Writes {
+    grown: Vec<i64>,
+    grown_targets: Vec<Vec<u8>>,
+    expected: Vec<i64>,
+    new: Vec<NewPage>,
+    new_targets: Vec<Vec<u8>>,
+}
+
+impl LeftOvers {
+    pub(super) fn new(now: Timestamp) -> Self {
+        Self {
+            now,
+            groups: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn add(&mut self, push: PushKey, left: &LeftOver, what: What) {
+        let group = Group {
+            push,
+            leg: left.route.code(),
+            due: left_over::due(left.due, self.now),
+        };
+        self.groups.entry(group).or_default().push(Stored {
+            what,
+            attempts: left.attempts,
+            first_try: left.first_try,
+            suspect: left.suspect,
+        });
+    }
+
+    /// Writes the pages of legs that are locked.
+    pub(super) async fn into_pages(
+        self,
+        tx: &mut Tx,
+        shared: &Shared,
+        pushes: &Pushes,
+        legs: &mut BTreeMap<LegKey, Leg>,
+    ) -> Result<()> {
+        if self.groups.is_empty() {
+            return Ok(());
+        }
+        let known = |group: &Group| pushes.get(&group.push).map(|(push, _)| push);
+        let later: Vec<(Group, &Push)> = (self.groups.keys().filter(|group| group.due > self.now))
+            .filter_map(|group| known(group).map(|push| (*group, push)))
+            .collect();
+        let crumbs = crumbs(tx.conn(), &later).await?;
+        let rows: Vec<i64> = crumbs.values().map(|crumb| crumb.row).collect();
+        let mut there = Page::targets_of(tx.conn(), &rows).await?;
+        let mut writes = Writes::default();
+        for (group, mut stored) in self.groups {
+            let (Some(push), Some(leg)) = (known(&group), legs.get_mut(&(group.push, group.leg))) else {
+                continue;
+            };
+            let route = rows::route(i16::from(group.leg))?;
+            let mut names = Vec::new();
+            if let Some(crumb) = crumbs.get(&group)
+                && let Some(mut all) = there.remove(&crumb.row)
+            {
+                let rest = stored.split_off(stored.len().min(MAX_PAGE.saturating_sub(all.len())));
+                all.append(&mut stored);
+                writes.grow(crumb.row, &all);
+                names.push(crumb.seq);
+                stored = rest;
+            }
+            for stored in stored.chunks(MAX_PAGE) {
+                writes.add(NewPage::of(push, route, leg.next_seq, group.due), stored);
+                names.push(leg.next_seq);
+                leg.next_seq += 1;
+            }
+            let app = shared.apps.name(tx.conn(), push.app).await?;
+            for seq in names {
+                let id = PageId {
+                    push: group.push,
+                    leg: Some(route),
+                    seq,
+                };
+                tx.hand_over(PageRef {
+                    id,
+                    app: app.clone(),
+                    lane: push.lane,
+                    due: group.due,
+                });
+            }
+        }
+        writes.execute(tx.conn()).await
+    }
+}
+
+impl Writes {
+    fn grow(&mut self, row: i64, all: &[Stored]) {
+        self.grown.push(row);
+        self.grown_targets.push(targets::encode(all));
+        self.expected.push(rows::int(all.len() as u64));
+    }
+
+    fn add(&mut self, page: NewPage, stored: &[Stored]) {
+        self.new.push(NewPage {
+            expected: stored.len() as u64,
+            ..page
+        });
+        self.new_targets.push(targets::encode(stored));
+    }
+
+    async fn execute(self, conn: &mut PgConnection) -> Result<()> {
+        if !self.grown.is_empty() {
+            sqlx::query(
+                "UPDATE page_targets t SET targets = w.targets
+                   FROM unnest($1::bigint[], $2::bytea[]) AS w(page, targets) WHERE t.page = w.page",
+            )
+            .bind(&self.grown)
+            .bind(&self.grown_targets)
+            .execute(&mut *conn)
+            .await?;
+            // Whoever held it when its lease expired must not settle it as it was: another epoch.
+            sqlx::query(
+                "UPDATE pages p SET expected = w.expected, epoch = p.epoch + 1, lease_until = NULL
+                   FROM unnest($1::bigint[], $2::bigint[]) AS w(id, expected) WHERE p.id = w.id",
+            )
+            .bind(&self.grown)
+            .bind(&self.expected)
+            .execute(&mut *conn)
+            .await?;
+        }
+        pages::insert_explicit(conn, &self.new, &self.new_targets).await
+    }
+}
+
+/// For each group its leg's page that is due then, has never been worked on, is free and has room, if there is one; locked. Nobody may take it before
+/// the commit: it would be read, and later settled, without what is added now.
+async fn crumbs(conn: &mut PgConnection, groups: &[(Group, &Push)]) -> Result<BTreeMap<Group, Crumb>> {
+    if groups.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let found: Vec<(i64, i64, i64)> = sqlx::query_as(
+        "SELECT w.at, c.id, c.seq
+           FROM unnest($1::smallint[], $2::integer[], $3::smallint[], $4::bigint[], $5::bigint[])
+                WITH ORDINALITY AS w(lane, app, route, due, push, at)
+          CROSS JOIN LATERAL (
+                SELECT id, seq FROM pages p
+                 WHERE p.lane = w.lane AND p.app = w.app AND p.route = w.route AND p.due = w.due AND p.push = w.push
+                   AND p.upto_key IS NULL AND p.progress IS NULL AND p.expected < $6
+                   AND (p.lease_until IS NULL OR p.lease_until < clock_timestamp())
+                 ORDER BY p.seq DESC LIMIT 1 FOR UPDATE SKIP LOCKED) AS c",
+    )
+    .bind(groups.iter().map(|(_, push)| i16::from(push.lane.code())).collect::<Vec<_>>())
+    .bind(groups.iter().map(|(_, push)| push.app).collect::<Vec<_>>())
+    .bind(groups.iter().map(|(group, _)| i16::from(group.leg)).collect::<Vec<_>>())
+    .bind(groups.iter().map(|(group, _)| group.due.0).collect::<Vec<_>>())
+    .bind(groups.iter().map(|(group, _)| group.push.0).collect::<Vec<_>>())
+    .bind(rows::int(MAX_PAGE as u64))
+    .fetch_all(conn)
+    .await?;
+    let crumbs = found.into_iter().filter_map(|(at, row, seq)| {
+        let at = usize::try_from(at).ok()?.checked_sub(1)?;
+        groups.get(at).map(|(group, _)| (*group, Crumb { row, seq }))
+    });
+    Ok(crumbs.collect())
+}

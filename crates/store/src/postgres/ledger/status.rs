@@ -1,0 +1,160 @@
+//! The account of a push, exact at one moment: one snapshot sees the legs, the pages in work, and the push's own page.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bugle_model::{AppId, Counts, LegStatus, PushKey, PushState, PushStatus, PushUid, Route, Timestamp};
+use sqlx::{PgConnection, Row};
+
+use super::rows::{self, OwnPage, Page, Push};
+use super::{holds, sweep};
+use crate::Result;
+use crate::postgres::shared::Shared;
+
+/// What is known of a route so far.
+#[derive(Default)]
+struct Sum {
+    targeted: u64,
+    counts: Counts,
+    ended: bool,
+}
+
+/// Reads on the primary: a replica may be behind.
+pub(super) async fn status(
+    shared: &Arc<Shared>,
+    app: &AppId,
+    uid: &PushUid,
+    now: Timestamp,
+) -> Result<Option<PushStatus>> {
+    let context = (Arc::clone(shared), app.clone(), uid.clone());
+    shared
+        .read(move |conn| {
+            let (shared, app, uid) = context.clone();
+            Box::pin(async move {
+                sqlx::query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                    .execute(&mut *conn)
+                    .await?;
+                let answer = match shared.apps.find(conn, &app).await {
+                    Ok(Some(app)) => in_snapshot(conn, app, &uid, now).await,
+                    Ok(None) => Ok(None),
+                    Err(error) => Err(error),
+                };
+                // The connection may be used again whatever was answered.
+                sqlx::query("ROLLBACK").execute(conn).await?;
+                answer
+            })
+        })
+        .await
+}
+
+async fn in_snapshot(conn: &mut PgConnection, app: i32, uid: &PushUid, now: Timestamp) -> Result<Option<PushStatus>> {
+    let Some(key) = rows::push_key(conn, app, uid.as_str()).await? else {
+        return Ok(None);
+    };
+    let Some((push, own)) = Push::read_many(conn, &[key.0]).await?.remove(&key) else {
+        return Ok(None);
+    };
+    let (created_at, ended_at): (i64, Option<i64>) =
+        sqlx::query_as("SELECT created_at, ended_at FROM pushes WHERE key = $1")
+            .bind(key.0)
+            .fetch_one(&mut *conn)
+            .await?;
+    let mut sums = legs(conn, key).await?;
+    add_pages(conn, key, &mut sums).await?;
+    add_own_page(conn, &push, &own, &mut sums).await?;
+    let held = if push.ended {
+        Vec::new()
+    } else {
+        holds::reasons(conn, app).await?
+    };
+    let mut legs = Vec::with_capacity(sums.len());
+    for (code, sum) in sums {
+        let route = rows::route(i16::from(code))?;
+        let reason = held.iter().find(|(on, _)| *on == route && !sum.ended);
+        legs.push(LegStatus {
+            route,
+            targeted: sum.targeted,
+            counts: sum.counts,
+            held: reason.map(|(_, reason)| *reason),
+        });
+    }
+    Ok(Some(PushStatus {
+        uid: uid.clone(),
+        state: state(&push, now),
+        created_at: Timestamp(created_at),
+        ended_at: ended_at.map(Timestamp),
+        legs,
+    }))
+}
+
+/// What stands in the row, and what has come to pass without anybody writing it down.
+fn state(push: &Push, now: Timestamp) -> PushState {
+    match push.state {
+        PushState::Running | PushState::Paused if push.expires_at <= now => PushState::Expired,
+        PushState::Running if now < push.due => PushState::Scheduled,
+        state => state,
+    }
+}
+
+async fn legs(conn: &mut PgConnection, push: PushKey) -> Result<BTreeMap<u8, Sum>> {
+    let found = sqlx::query(
+        "SELECT route, targeted, sent, failed, invalid, skipped, expired, cancelled, ended_at IS NOT NULL
+           FROM legs WHERE push = $1 ORDER BY route",
+    )
+    .bind(push.0)
+    .fetch_all(conn)
+    .await?;
+    let mut sums = BTreeMap::new();
+    for row in found {
+        let number = |column: usize| -> Result<u64> { Ok(row.try_get::<i64, _>(column)?.cast_unsigned()) };
+        let sum = Sum {
+            targeted: number(1)?,
+            counts: Counts {
+                sent: number(2)?,
+                failed: number(3)?,
+                invalid: number(4)?,
+                skipped: number(5)?,
+                expired: number(6)?,
+                cancelled: number(7)?,
+            },
+            ended: row.try_get(8)?,
+        };
+        sums.insert(rows::route(row.try_get(0)?)?.code(), sum);
+    }
+    Ok(sums)
+}
+
+/// Pages in work: what settling them now would add, see `settle`.
+async fn add_pages(conn: &mut PgConnection, push: PushKey, sums: &mut BTreeMap<u8, Sum>) -> Result<()> {
+    for page in Page::all(conn, push).await? {
+        let waiting = page.targeted() - page.progress.ended();
+        let leg = sums.entry(page.leg.code()).or_default();
+        leg.targeted = (leg.targeted + waiting).saturating_sub(page.expected);
+        add_counts(sums, &page.progress.counts);
+    }
+    Ok(())
+}
+
+async fn add_own_page(
+    conn: &mut PgConnection,
+    push: &Push,
+    own: &OwnPage,
+    sums: &mut BTreeMap<u8, Sum>,
+) -> Result<()> {
+    add_counts(sums, &own.progress.counts);
+    if own.due.is_some() {
+        for (route, targets) in sweep::waiting_by_route(conn, push, own).await? {
+            sums.entry(route.code()).or_default().targeted += targets;
+        }
+    }
+    Ok(())
+}
+
+fn add_counts(sums: &mut BTreeMap<u8, Sum>, counts: &[(Route, Counts)]) {
+    for (route, counts) in counts.iter().filter(|(_, counts)| counts.total() > 0) {
+        let sum = sums.entry(route.code()).or_default();
+        sum.targeted += counts.total();
+        sum.counts += *counts;
+        sum.ended = false;
+    }
+}

@@ -1,0 +1,259 @@
+//! Reads the targets of pages as they are at this moment.
+//!
+//! Explicit ones of many pages are looked up together: all device keys by one statement, all ids by another.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use bugle_model::{DeviceKey, Platform, Progress, Provider, Route, Skip, Target, TargetKind, Token};
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row};
+
+use super::audience::{self, Audience};
+use super::rows::{OwnPage, Push};
+use crate::codec::targets::{Stored, What};
+use crate::{Error, Result};
+
+/// A page of explicit targets that is read.
+pub(super) struct Explicit<'a> {
+    pub(super) push: &'a Push,
+    /// What raw tokens, topics and whatever is unknown are counted under.
+    pub(super) route: Route,
+    pub(super) stored: Vec<Stored>,
+    pub(super) progress: &'a Progress,
+}
+
+impl Explicit<'_> {
+    /// Positions that are still to be sent, with what stands there: what was open, and all above the highest started one.
+    fn rest(&self) -> impl Iterator<Item = (i64, &Stored)> {
+        let above = self.progress.position.saturating_add(1)..=i64::try_from(self.stored.len()).unwrap_or(i64::MAX);
+        let open = self.progress.open.iter().copied();
+        open.chain(above).filter_map(|position| {
+            let at = usize::try_from(position).ok()?.checked_sub(1)?;
+            Some((position, self.stored.get(at)?))
+        })
+    }
+}
+
+/// What is still to be sent of a push's own page, in the order of positions.
+pub(super) async fn of_own_page(conn: &mut PgConnection, push: &Push, own: &OwnPage) -> Result<Vec<Target>> {
+    let page = Explicit {
+        push,
+        route: own.route,
+        stored: OwnPage::targets(conn, push.key).await?,
+        progress: &own.progress,
+    };
+    Ok(explicit(conn, &[page]).await?.remove(0))
+}
+
+/// What is still to be sent of pages of explicit targets: a list for each, in the order of positions.
+pub(super) async fn explicit(conn: &mut PgConnection, pages: &[Explicit<'_>]) -> Result<Vec<Vec<Target>>> {
+    let found = Found::look_up(conn, pages).await?;
+    let mut all = Vec::with_capacity(pages.len());
+    for page in pages {
+        let members = members(conn, page, &found).await?;
+        let targets = page.rest().map(|(position, stored)| {
+            let (route, kind, device) = one(page, &stored.what, &found, &members);
+            Target {
+                position,
+                route,
+                kind,
+                device,
+                attempts: stored.attempts,
+                first_try: stored.first_try,
+                suspect: stored.suspect,
+            }
+        });
+        all.push(targets.collect());
+    }
+    Ok(all)
+}
+
+fn one(
+    page: &Explicit<'_>,
+    what: &What,
+    found: &Found,
+    members: &BTreeSet<i64>,
+) -> (Route, TargetKind, Option<DeviceKey>) {
+    let route = page.route;
+    let device = match what {
+        What::Token(token) => return (route, TargetKind::Token(token.clone()), None),
+        What::Topic(topic) => return (route, TargetKind::Topic(topic.as_str().into()), None),
+        What::Condition(text) => return (route, TargetKind::Condition(text.as_str().into()), None),
+        What::Device(_) | What::Id(_) => found.get(page.push.app, what),
+    };
+    let Some(device) = device else {
+        return (route, TargetKind::Skip(Skip::Unknown), None);
+    };
+    let kind = if page.push.channels.is_some() && !members.contains(&device.key) {
+        TargetKind::Skip(Skip::NoLongerMatches)
+    } else if !page.push.providers.serve(device.route) {
+        TargetKind::Skip(Skip::NoPayload)
+    } else {
+        TargetKind::Token(device.token.clone())
+    };
+    (device.route, kind, Some(DeviceKey(device.key)))
+}
+
+/// Which of a page's devices are in the push's audience, if it has one.
+async fn members(conn: &mut PgConnection, page: &Explicit<'_>, found: &Found) -> Result<BTreeSet<i64>> {
+    let Some(channels) = &page.push.channels else {
+        return Ok(BTreeSet::new());
+    };
+    let mut by_route: BTreeMap<Route, Vec<i64>> = BTreeMap::new();
+    for (_, stored) in page.rest() {
+        if let Some(device) = found.get(page.push.app, &stored.what) {
+            by_route.entry(device.route).or_default().push(device.key);
+        }
+    }
+    let mut members = BTreeSet::new();
+    for (route, keys) in by_route {
+        let audience = Audience {
+            app: page.push.app,
+            channels,
+            route,
+        };
+        members.extend(audience.members(conn, &keys).await?);
+    }
+    Ok(members)
+}
+
+/// A device as far as sending needs it.
+pub(super) struct Device {
+    pub(super) key: i64,
+    pub(super) route: Route,
+    token: Token,
+}
+
+impl Device {
+    /// Of a row with a key, a provider, a platform and a token.
+    fn from_row(row: &PgRow) -> Result<Self> {
+        let (provider, platform): (i16, i16) = (row.try_get(1)?, row.try_get(2)?);
+        let code = |code: i16| u8::try_from(code).ok();
+        let route = (code(provider).and_then(Provider::from_code)).zip(code(platform).and_then(Platform::from_code));
+        let (provider, platform) = route.ok_or_else(|| Error::Corrupt {
+            place: "devices.provider",
+            detail: format!("codes {provider} and {platform}"),
+        })?;
+        let token = Token::parse(row.try_get(3)?).map_err(|invalid| Error::Corrupt {
+            place: "devices.token",
+            detail: invalid.to_string(),
+        })?;
+        Ok(Self {
+            key: row.try_get(0)?,
+            route: Route::of(provider, platform),
+            token,
+        })
+    }
+}
+
+/// Devices by id that there are: of each its key and its route.
+pub(super) async fn by_ids(conn: &mut PgConnection, apps: &[i32], ids: &[&str]) -> Result<HashMap<(i32, String), Device>> {
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows = sqlx::query(
+        "SELECT d.key, d.provider, d.platform, d.token, d.app, d.id
+           FROM unnest($1::integer[], $2::text[]) AS w(app, id) JOIN devices d ON d.app = w.app AND d.id = w.id",
+    )
+    .bind(apps)
+    .bind(ids)
+    .fetch_all(conn)
+    .await?;
+    rows.iter()
+        .map(|row| Ok(((row.try_get(4)?, row.try_get(5)?), Device::from_row(row)?)))
+        .collect()
+}
+
+/// The devices behind the explicit targets of some pages.
+struct Found {
+    by_key: HashMap<i64, Device>,
+    by_id: HashMap<(i32, String), Device>,
+}
+
+impl Found {
+    async fn look_up(conn: &mut PgConnection, pages: &[Explicit<'_>]) -> Result<Self> {
+        let mut keys = BTreeSet::new();
+        let mut ids: BTreeSet<(i32, &str)> = BTreeSet::new();
+        for page in pages {
+            for (_, stored) in page.rest() {
+                match &stored.what {
+                    What::Device(key) => drop(keys.insert(key.0)),
+                    What::Id(id) => drop(ids.insert((page.push.app, id))),
+                    What::Token(_) | What::Topic(_) | What::Condition(_) => {}
+                }
+            }
+        }
+        let by_key = by_keys(conn, &keys.into_iter().collect::<Vec<_>>()).await?;
+        let (apps, ids): (Vec<i32>, Vec<&str>) = ids.into_iter().unzip();
+        Ok(Self {
+            by_key,
+            by_id: by_ids(conn, &apps, &ids).await?,
+        })
+    }
+
+    fn get(&self, app: i32, what: &What) -> Option<&Device> {
+        match what {
+            What::Device(key) => self.by_key.get(&key.0),
+            What::Id(id) => self.by_id.get(&(app, id.clone())),
+            What::Token(_) | What::Topic(_) | What::Condition(_) => None,
+        }
+    }
+}
+
+async fn by_keys(conn: &mut PgConnection, keys: &[i64]) -> Result<HashMap<i64, Device>> {
+    if keys.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows = sqlx::query("SELECT key, provider, platform, token FROM devices WHERE key = ANY($1)")
+        .bind(keys)
+        .fetch_all(conn)
+        .await?;
+    rows.iter()
+        .map(|row| {
+            let device = Device::from_row(row)?;
+            Ok((device.key, device))
+        })
+        .collect()
+}
+
+/// What is still to be sent of a page that is a range of the push's audience, ascending: what was open and is still meant, and all above the highest started key.
+///
+/// Who is gone meanwhile, or no longer meant, was never counted, and will not be.
+pub(super) async fn range(
+    conn: &mut PgConnection,
+    push: &Push,
+    leg: Route,
+    (after, upto): (DeviceKey, DeviceKey),
+    progress: &Progress,
+) -> Result<Vec<Target>> {
+    let audience = Audience {
+        app: push.app,
+        channels: push.channels.as_deref().unwrap_or_default(),
+        route: leg,
+    };
+    let mut targets = Vec::new();
+    let open = audience.members(conn, &progress.open).await?;
+    targets.extend(audience::tokens(conn, leg, &open).await?.into_iter().map(|found| fresh(leg, found)));
+    let from = DeviceKey(after.0.max(progress.position));
+    let mut keys = audience.keys((from, upto), bugle_model::MAX_PAGE);
+    loop {
+        let next = keys.next(conn, 2 * bugle_model::MAX_PAGE).await?;
+        if next.is_empty() {
+            return Ok(targets);
+        }
+        let found = audience::tokens(conn, leg, &next).await?;
+        targets.extend(found.into_iter().map(|found| fresh(leg, found)));
+    }
+}
+
+fn fresh(route: Route, (key, token): (i64, Token)) -> Target {
+    Target {
+        position: key,
+        route,
+        kind: TargetKind::Token(token),
+        device: Some(DeviceKey(key)),
+        attempts: 0,
+        first_try: 0,
+        suspect: false,
+    }
+}

@@ -1,0 +1,215 @@
+//! What every call of the store works with: the connections, transactions, and what is told to others after a commit.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bugle_model::{Clock, PageRef};
+use futures_util::future::BoxFuture;
+use sqlx::pool::PoolConnection;
+use sqlx::{PgConnection, PgPool, Postgres};
+
+use super::apps::Apps;
+use super::failure::is_retryable;
+use super::ledger::wake::LegBell;
+use crate::{Error, Handover, Result};
+
+/// A deadlock, or a race with another process, is tried again so often.
+const TRIES: u32 = 8;
+
+/// What all parts of the store share.
+pub(super) struct Shared {
+    pub(super) pool: PgPool,
+    /// Where lists, and audiences that it knows already, are read.
+    pub(super) replica: Option<PgPool>,
+    pub(super) apps: Apps,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) handover: Arc<dyn Handover>,
+    /// How other processes hear of legs.
+    pub(super) legs: LegBell,
+    /// A transaction that takes longer is given up, with its connection.
+    pub(super) timeout: Duration,
+}
+
+/// A transaction. What it announces is told when it is committed, and never else.
+pub(super) struct Tx {
+    conn: Lent,
+    pages: Vec<PageRef>,
+    legs: bool,
+}
+
+impl Tx {
+    /// The connection inside the transaction.
+    pub(super) fn conn(&mut self) -> &mut PgConnection {
+        self.conn.get()
+    }
+
+    /// Tells of a page that waits, after the commit.
+    pub(super) fn hand_over(&mut self, page: PageRef) {
+        self.pages.push(page);
+    }
+
+    /// Tells that there may be legs to expand, after the commit.
+    pub(super) fn wake_legs(&mut self) {
+        self.legs = true;
+    }
+}
+
+/// A connection of the pool that goes back there only if it is known to be in order: a time-out, a lost answer or a dropped call may leave it in the middle of something.
+struct Lent {
+    conn: Option<PoolConnection<Postgres>>,
+    in_order: bool,
+}
+
+impl Lent {
+    async fn from(pool: &PgPool) -> Result<Self> {
+        Ok(Self {
+            conn: Some(pool.acquire().await?),
+            in_order: false,
+        })
+    }
+
+    #[expect(clippy::expect_used, reason = "the connection is there until it is dropped")]
+    fn get(&mut self) -> &mut PgConnection {
+        self.conn.as_mut().expect("the connection is there until it is dropped")
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(conn) = self.conn.take()
+            && !self.in_order
+        {
+            // Closes the socket; the server rolls back.
+            drop(conn.detach());
+        }
+    }
+}
+
+impl Shared {
+    /// Runs a transaction, again if it was the victim of a deadlock, and tells what it announced after the commit.
+    ///
+    /// After an error nothing was changed, but where the connection was lost while the commit was on its way: then nobody knows.
+    pub(super) async fn write<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send,
+        F: for<'t> Fn(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Send + Sync,
+    {
+        let mut tries = 1;
+        loop {
+            let tried = tokio::time::timeout(self.timeout, self.attempt(&work)).await;
+            match tried.unwrap_or_else(|_| Err(self.too_slow())) {
+                Err(error) if is_retryable(&error) && tries < TRIES => {
+                    tokio::time::sleep(Duration::from_millis(1 << tries)).await;
+                    tries += 1;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn attempt<T, F>(&self, work: &F) -> Result<T>
+    where
+        F: for<'t> Fn(&'t mut Tx) -> BoxFuture<'t, Result<T>>,
+    {
+        let mut tx = self.begin().await?;
+        match work(&mut tx).await {
+            Ok(value) => {
+                sqlx::query("COMMIT").execute(tx.conn()).await?;
+                tx.conn.in_order = true;
+                if !tx.pages.is_empty() {
+                    self.handover.pages(std::mem::take(&mut tx.pages));
+                }
+                if tx.legs {
+                    self.handover.legs();
+                    self.legs.ring();
+                }
+                Ok(value)
+            }
+            Err(error) => {
+                tx.conn.in_order = sqlx::query("ROLLBACK").execute(tx.conn()).await.is_ok();
+                Err(error)
+            }
+        }
+    }
+
+    /// Begins a transaction on a connection that answers. After a restart of the server all that the pool has are dead: they are thrown away one by one.
+    async fn begin(&self) -> Result<Tx> {
+        let mut left = self.pool.options().get_max_connections();
+        loop {
+            let mut conn = Lent::from(&self.pool).await?;
+            match sqlx::query("BEGIN").execute(conn.get()).await {
+                Ok(_) => {
+                    return Ok(Tx {
+                        conn,
+                        pages: Vec::new(),
+                        legs: false,
+                    });
+                }
+                Err(error) if left == 0 => return Err(error.into()),
+                Err(_) => left -= 1,
+            }
+        }
+    }
+
+    /// Reads on a connection of the primary, each statement for itself. Tried again on another connection if this one is dead.
+    pub(super) async fn read<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send,
+        F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T>> + Send + Sync,
+    {
+        self.read_on(&self.pool, &work).await
+    }
+
+    /// The same on the replica if there is one that answers, else on the primary.
+    pub(super) async fn read_replica<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send,
+        F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T>> + Send + Sync,
+    {
+        if let Some(replica) = &self.replica {
+            match self.read_on(replica, &work).await {
+                Err(Error::Unavailable(cause)) => {
+                    tracing::warn!(error = &*cause as &dyn std::error::Error, "the replica does not answer; reading from the primary");
+                }
+                done => return done,
+            }
+        }
+        self.read_on(&self.pool, &work).await
+    }
+
+    async fn read_on<T, F>(&self, pool: &PgPool, work: &F) -> Result<T>
+    where
+        F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T>>,
+    {
+        let read = async {
+            let mut left = pool.options().get_max_connections();
+            loop {
+                let mut conn = Lent::from(pool).await?;
+                match work(conn.get()).await {
+                    Err(error) if left > 0 && is_disconnected(&error) => left -= 1,
+                    done => {
+                        conn.in_order = !matches!(&done, Err(Error::Unavailable(_)));
+                        return done;
+                    }
+                }
+            }
+        };
+        tokio::time::timeout(self.timeout, read).await.unwrap_or_else(|_| Err(self.too_slow()))
+    }
+
+    fn too_slow(&self) -> Error {
+        let problem = format!("PostgreSQL did not answer within {} ms", self.timeout.as_millis());
+        Error::Unavailable(std::io::Error::new(std::io::ErrorKind::TimedOut, problem).into())
+    }
+}
+
+/// Is the connection gone, rather than the statement wrong?
+fn is_disconnected(error: &Error) -> bool {
+    let Error::Unavailable(cause) = error else { return false };
+    match cause.downcast_ref::<sqlx::Error>() {
+        Some(sqlx::Error::Io(_) | sqlx::Error::Protocol(_)) => true,
+        // The server is being stopped, has crashed, or is starting.
+        Some(sqlx::Error::Database(error)) => error.code().is_some_and(|code| code.starts_with("57P")),
+        _ => false,
+    }
+}
