@@ -155,9 +155,18 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named_and_no_password_shown() {
-        for url in ["redis", "kafka://u:sesame@h", "sesame@h:6379", "redis+x://:sesame@h", "postgres://u:sesame@h"] {
+        for url in [
+            "redis",
+            "kafka://u:sesame@h",
+            "sesame@h:6379",
+            "redis+x://:sesame@h",
+            "postgres://u:sesame@h",
+        ] {
             let problem = with_url(url).validate().unwrap_err();
-            assert!(problem.contains("queue.url") && !problem.contains("sesame"), "{problem}");
+            assert!(
+                problem.contains("queue.url") && !problem.contains("sesame"),
+                "{problem}"
+            );
             assert!(!format!("{:?}", with_url(url)).contains("sesame"));
         }
         let braces = Config {

@@ -5,7 +5,7 @@
 //! pages are taken in turn from the apps, then from the legs in progress.
 //!
 //! [`Queue`] is what senders and the fan-out see. [`memory`] is the embedded queue; [`postgres`] is for many processes over one
-//! PostgreSQL.
+//! PostgreSQL, [`redis`] for many over one PostgreSQL and one Redis.
 //!
 //! Every process that sends must have a [`Queue::refill`] loop over the ledger: it is what brings back references that a queue has lost.
 
@@ -14,6 +14,7 @@ mod error;
 pub mod memory;
 mod metrics;
 pub mod postgres;
+pub mod redis;
 mod wire;
 
 pub use config::{Backend, Config, QueueUrl};

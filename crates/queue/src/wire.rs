@@ -85,7 +85,16 @@ mod tests {
 
     #[test]
     fn what_is_no_reference_is_none() {
-        for text in ["", "1", "1._.2", "1._.2.3.4", "1.zz.2.3", "1.4.2.", "x!.4.2.3", "1.-1.2.3"] {
+        for text in [
+            "",
+            "1",
+            "1._.2",
+            "1._.2.3.4",
+            "1.zz.2.3",
+            "1.4.2.",
+            "x!.4.2.3",
+            "1.-1.2.3",
+        ] {
             assert_eq!(read(text), None, "{text:?}");
         }
     }

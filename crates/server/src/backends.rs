@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bugle_model::Clock;
+use bugle_model::{AppId, Clock};
 use bugle_queue::memory::Memory;
 use bugle_queue::{Backend, Queue};
 use bugle_store::{Handover, Store, sqlite};
@@ -33,14 +33,15 @@ impl QueueKind {
         };
         match kind {
             Self::Redis if !shared => Err(
-                "queue.url: Redis without PostgreSQL is no mode: set store.url to PostgreSQL, or take queue.url out".to_owned(),
+                "queue.url: Redis without PostgreSQL is no mode: set store.url to PostgreSQL, or take queue.url out"
+                    .to_owned(),
             ),
             Self::Postgres if !shared => {
                 Err("queue.url: a queue in PostgreSQL needs store.url to be PostgreSQL too".to_owned())
             }
-            Self::Memory if settings.roles != Roles::ALL => Err(
-                "queue.url: a queue in memory is for one process that has all roles; take queue.url out".to_owned(),
-            ),
+            Self::Memory if settings.roles != Roles::ALL => {
+                Err("queue.url: a queue in memory is for one process that has all roles; take queue.url out".to_owned())
+            }
             kind => Ok(kind),
         }
     }
@@ -64,7 +65,11 @@ pub(crate) async fn queue(settings: &Settings, clock: &Arc<dyn Clock>) -> anyhow
         QueueKind::Postgres => {
             Ok(bugle_queue::postgres::open(settings.store.url.expose(), &settings.queue, clock, sends).await?)
         }
-        QueueKind::Redis => anyhow::bail!("queue.url: not yet"),
+        QueueKind::Redis => {
+            // A page that nobody has reported on for so long is in nobody's hands, whatever Redis has it down as.
+            let idle = settings.sender.lease.get() * 2;
+            Ok(bugle_queue::redis::open(&settings.queue, &[AppId::default_app()], clock, sends, idle).await?)
+        }
     }
 }
 
@@ -103,15 +108,12 @@ pub(crate) fn place(url: &str) -> &str {
     let Some((_, rest)) = url.split_once("://") else {
         return UNKNOWN;
     };
-    let Some((_, after)) = rest.rsplit_once('@') else {
-        return rest.split(['?', '#']).next().unwrap_or(UNKNOWN);
-    };
-    // A password that is not escaped may hold anything; what stands before the last @ is never shown, and an @ in the parameters hides all.
-    let before_parameters = rest.split(['?', '#']).next().unwrap_or_default();
-    if !before_parameters.contains('@') || before_parameters.rsplit_once('@').map(|(_, end)| end) != after.split(['?', '#']).next() {
+    let shown = rest.split(['?', '#']).next().unwrap_or_default();
+    // A password that is not escaped may hold a ? itself: then what stands before it is a part of the password.
+    if rest[shown.len()..].contains('@') {
         return UNKNOWN;
     }
-    after.split(['?', '#']).next().unwrap_or(UNKNOWN)
+    shown.rsplit_once('@').map_or(shown, |(_, place)| place)
 }
 
 #[cfg(test)]
@@ -127,6 +129,7 @@ mod tests {
             ("redis://:SECRET@cache:6379/0", "cache:6379/0"),
             ("redis+sentinel://u:SECRET@a:26379,b:26379/main", "a:26379,b:26379/main"),
             ("redis://cache", "cache"),
+            ("postgres://u:SE/CRET@db/bugle", "db/bugle"),
         ] {
             assert_eq!(place(url), shown, "{url}");
         }

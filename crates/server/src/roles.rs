@@ -124,12 +124,18 @@ mod tests {
             ("\"\"", "roles: expected at least one"),
             ("\" , \"", "roles: expected at least one"),
             ("[\"api\", \"\"]", "got \"\""),
-            ("[\"worker\"]", "roles: expected some of api, fanout and sender, got \"worker\""),
+            (
+                "[\"worker\"]",
+                "roles: expected some of api, fanout and sender, got \"worker\"",
+            ),
             ("\"api;sender\"", "got \"api;sender\""),
             ("5", "roles: expected a list"),
         ] {
             let problem = read(json).unwrap_err();
-            assert!(problem.contains("roles: ") && problem.contains(said), "{json}: {problem}");
+            assert!(
+                problem.contains("roles: ") && problem.contains(said),
+                "{json}: {problem}"
+            );
         }
     }
 }

@@ -199,13 +199,7 @@ fn keys(settings: &Settings) -> anyhow::Result<(bugle_api::Keys, Option<SecretSt
     Ok((keys, made.filter(|key| key.new).map(|key| key.secret)))
 }
 
-fn fan_out(
-    settings: &Settings,
-    life: &Lifecycle,
-    clock: &Arc<dyn Clock>,
-    store: &Arc<dyn Store>,
-    legs: Arc<Notify>,
-) {
+fn fan_out(settings: &Settings, life: &Lifecycle, clock: &Arc<dyn Clock>, store: &Arc<dyn Store>, legs: Arc<Notify>) {
     let expander = Expander {
         store: Arc::clone(store),
         clock: Arc::clone(clock),

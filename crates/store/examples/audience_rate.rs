@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bugle_model::{
-    AppId, Channel, Clock, Lane, NewPush, PageId, PageRef, Platform, Provider, Recipient, Route, SystemClock, PushUid,
+    AppId, Channel, Clock, Lane, NewPush, PageId, PageRef, Platform, Provider, PushUid, Recipient, Route, SystemClock,
 };
 use bugle_store::{Config, DatabaseUrl, Expansion, Handover, Store, postgres};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
@@ -46,17 +46,18 @@ async fn fill(conn: &mut PgConnection, devices: u64) {
 
 /// CPU time of the store's connections on the server's side.
 async fn server_cpu(conn: &mut PgConnection) -> Duration {
-    let pids: Vec<i32> =
-        sqlx::query_scalar("SELECT pid FROM pg_stat_activity WHERE application_name = 'bugle' AND datname = current_database()")
-            .fetch_all(conn)
-            .await
-            .unwrap();
-    let ticks = pids.into_iter().filter_map(|pid| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let fields: Vec<&str> = stat.rsplit(") ").next()?.split(' ').collect();
-        Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
+    let pids: Vec<i32> = sqlx::query_scalar(
+        "SELECT pid FROM pg_stat_activity WHERE application_name = 'bugle' AND datname = current_database()",
+    )
+    .fetch_all(conn)
+    .await
+    .unwrap();
+    // The first number is nanoseconds on a CPU.
+    let times = pids.into_iter().filter_map(|pid| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).ok()?;
+        stat.split(' ').next()?.parse::<u64>().ok()
     });
-    Duration::from_millis(10 * ticks.sum::<u64>())
+    Duration::from_nanos(times.sum())
 }
 
 async fn accept(store: &Arc<dyn Store>, channel: &str, round: u32) {
@@ -108,23 +109,32 @@ async fn measure(store: &Arc<dyn Store>, conn: &mut PgConnection, channel: &str,
     let walk_cpu = server_cpu(conn).await.saturating_sub(cpu);
     let cpu = server_cpu(conn).await;
     let begun = Instant::now();
-    let mut tokens = 0;
     for some in pages.chunks(PAGES) {
-        let taken = store.take(some, Duration::from_hours(1)).await.unwrap();
-        tokens += taken.iter().map(|page| page.targets.len()).sum::<usize>();
+        store.take(some, Duration::from_hours(1)).await.unwrap();
     }
     let taking = begun.elapsed();
     let take_cpu = server_cpu(conn).await.saturating_sub(cpu);
+    let cpu = server_cpu(conn).await;
+    let begun = Instant::now();
+    let mut tokens = 0;
+    for page in &pages {
+        tokens += store.reread(*page, 0).await.unwrap().len();
+    }
+    let reading = begun.elapsed();
+    let read_cpu = server_cpu(conn).await.saturating_sub(cpu);
     let each = |time: Duration| time.as_secs_f64() * 1e6 / tokens as f64;
     println!(
-        "{channel:>6}: {tokens} tokens in {} pages; walk {walking:?} ({:.3} µs each), expand {writing:?}, server {:.3} µs each; take {taking:?} ({:.3} µs each), server {:.3} µs each; \
-         walk + take: {:.0} tokens a second",
+        "{channel:>6}: {tokens} tokens in {} pages; µs a token (on the server's CPU): walk {:.3} ({:.3} with expand), expand {:.3}, take {:.3} ({:.3}), read {:.3} ({:.3}); \
+         walk + read: {:.0} tokens a second",
         pages.len(),
         each(walking),
         each(walk_cpu),
+        each(writing),
         each(taking),
         each(take_cpu),
-        tokens as f64 / (walking + taking).as_secs_f64(),
+        each(reading),
+        each(read_cpu),
+        tokens as f64 / (walking + reading).as_secs_f64(),
     );
     let uids: Vec<PushUid> = sqlx::query_scalar::<_, String>("SELECT uid FROM pushes WHERE ended_at IS NULL")
         .fetch_all(conn)
@@ -134,7 +144,10 @@ async fn measure(store: &Arc<dyn Store>, conn: &mut PgConnection, channel: &str,
         .map(|uid| PushUid::parse(uid).unwrap())
         .collect();
     for uid in uids {
-        store.cancel(&AppId::default_app(), &uid, SystemClock.now()).await.unwrap();
+        store
+            .cancel(&AppId::default_app(), &uid, SystemClock.now())
+            .await
+            .unwrap();
     }
 }
 
@@ -147,9 +160,14 @@ async fn main() {
         url: DatabaseUrl::new(url.clone()),
         ..Config::default()
     };
-    let store: Arc<dyn Store> = postgres::open(&config, Arc::new(SystemClock), Arc::new(Deaf)).await.unwrap();
+    let store: Arc<dyn Store> = postgres::open(&config, Arc::new(SystemClock), Arc::new(Deaf))
+        .await
+        .unwrap();
     let mut conn = PgConnection::connect(&url).await.unwrap();
-    let there: i64 = sqlx::query_scalar("SELECT count(*) FROM devices").fetch_one(&mut conn).await.unwrap();
+    let there: i64 = sqlx::query_scalar("SELECT count(*) FROM devices")
+        .fetch_one(&mut conn)
+        .await
+        .unwrap();
     if there == 0 {
         let begun = Instant::now();
         fill(&mut conn, devices).await;

@@ -73,7 +73,9 @@ async fn main() {
     let store: Arc<dyn Registry> = if kind.starts_with("postgres") {
         config.url = DatabaseUrl::new(kind);
         println!("{callers} callers, PostgreSQL");
-        postgres::open(&config, Arc::new(SystemClock), Arc::new(Deaf)).await.unwrap()
+        postgres::open(&config, Arc::new(SystemClock), Arc::new(Deaf))
+            .await
+            .unwrap()
     } else {
         if kind == "normal" {
             config.synchronous = bugle_store::Synchronous::Normal;

@@ -57,5 +57,8 @@ pub async fn open(
     if config.url.is_postgres() {
         return Ok(postgres::open(config, clock, handover).await?);
     }
+    if config.url.is_postgres() {
+        return Ok(postgres::open(config, clock, handover).await?);
+    }
     Ok(sqlite::open(config, data_dir, clock, handover)?)
 }

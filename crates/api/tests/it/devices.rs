@@ -16,8 +16,9 @@ async fn registering_answers_the_whole_device(#[values(Backend::Sqlite, Backend:
         "id": "phone", "platform": "apns", "token": "t:1", "user": "u1", "meta": {"b": "2", "a": "1"},
         "timezone": "Europe/Berlin", "locale": "de-DE", "unknown": {"x": 1},
     });
+    let answer = api.result("device_register", params).await;
     insta::allow_duplicates! {
-    assert_json_snapshot!(api.result("device_register", params).await, @r#"
+    assert_json_snapshot!(answer, @r#"
     {
       "device": {
         "id": "phone",

@@ -268,8 +268,9 @@ async fn the_account_of_a_push_can_be_looked_at(#[values(Backend::Sqlite, Backen
     let api = Api::on(backend).await;
     let params = and(hello(&json!({"fcm_tokens": ["t"]})), "uid", json!("p"));
     api.result(SEND, params).await;
+    let answer = api.result("push_status", json!({"uid": "p"})).await;
     insta::allow_duplicates! {
-    assert_json_snapshot!(api.result("push_status", json!({"uid": "p"})).await, @r#"
+    assert_json_snapshot!(answer, @r#"
     {
       "uid": "p",
       "state": "running",

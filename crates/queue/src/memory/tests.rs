@@ -1,3 +1,5 @@
+//! What only the embedded queue promises; the contract of all queues is in `tests/it/contract.rs`.
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,65 +51,6 @@ async fn nothing_comes(queue: &Memory) {
 }
 
 #[tokio::test]
-async fn bulk_pages_are_taken_in_turn_from_apps_then_from_legs() {
-    let (clock, queue) = queue(100);
-    let mut pages = Vec::new();
-    for seq in 1..=4 {
-        pages.push(page("a", 1, seq, Lane::Bulk, &clock));
-    }
-    for seq in 1..=2 {
-        pages.push(page("a", 2, seq, Lane::Bulk, &clock));
-        pages.push(page("b", 3, seq, Lane::Bulk, &clock));
-    }
-    queue.offer(pages);
-    let mut order = Vec::new();
-    for _ in 0..8 {
-        let taken = queue.take(Want { urgent: 0, bulk: 1 }).await;
-        order.push((taken[0].id.push.0, taken[0].id.seq));
-    }
-    assert_eq!(order, [(1, 1), (3, 1), (2, 1), (3, 2), (1, 2), (2, 2), (1, 3), (1, 4)]);
-}
-
-#[tokio::test]
-async fn urgent_pages_do_not_wait_behind_bulk_ones() {
-    let (clock, queue) = queue(1_000);
-    queue.offer((1..=500).map(|seq| page("a", 1, seq, Lane::Bulk, &clock)).collect());
-    queue.offer(vec![page("a", 2, 1, Lane::Urgent, &clock)]);
-    let taken = queue.take(Want { urgent: 1, bulk: 1 }).await;
-    assert_eq!(taken[0].lane, Lane::Urgent);
-    assert_eq!(taken[1].lane, Lane::Bulk);
-}
-
-#[tokio::test]
-async fn a_page_offered_twice_is_taken_once() {
-    let (clock, queue) = queue(100);
-    let one = page("a", 1, 1, Lane::Bulk, &clock);
-    queue.offer(vec![one.clone(), one.clone()]);
-    assert_eq!(queue.take(ALL).await.len(), 1);
-    queue.offer(vec![one.clone()]);
-    nothing_comes(&queue).await;
-    queue.done(&[one.id]);
-    assert_eq!(
-        queue.take(ALL).await,
-        [one],
-        "what was offered while it was in work must come back"
-    );
-    queue.done(&[page("a", 1, 1, Lane::Bulk, &clock).id]);
-    nothing_comes(&queue).await;
-}
-
-#[tokio::test]
-async fn a_page_is_not_taken_before_it_is_due() {
-    let (clock, queue) = queue(100);
-    let mut later = page("a", 1, 1, Lane::Bulk, &clock);
-    later.due = clock.now().plus(Duration::from_secs(5));
-    queue.offer(vec![later.clone()]);
-    nothing_comes(&queue).await;
-    clock.advance(Duration::from_secs(5));
-    assert_eq!(queue.take(ALL).await, [later]);
-}
-
-#[tokio::test]
 async fn a_full_lane_drops_and_asks_for_the_ledger_when_half_empty() {
     let (clock, queue) = queue(100);
     queue.offer((1..=150).map(|seq| page("a", 1, seq, Lane::Bulk, &clock)).collect());
@@ -149,26 +92,6 @@ async fn a_held_route_gives_nothing_and_makes_room() {
         .expect("a release asks for the ledger");
     queue.offer(vec![page("a", 1, 7, Lane::Bulk, &clock)]);
     assert_eq!(queue.take(ALL).await.len(), 1);
-}
-
-#[tokio::test]
-async fn a_waiting_worker_wakes_for_an_offer() {
-    let (clock, queue) = queue(100);
-    let queue = Arc::new(queue);
-    let waiting = tokio::spawn({
-        let queue = Arc::clone(&queue);
-        async move { queue.take(ALL).await }
-    });
-    tokio::task::yield_now().await;
-    queue.offer(vec![page("a", 1, 1, Lane::Urgent, &clock)]);
-    assert_eq!(
-        tokio::time::timeout(Duration::from_secs(5), waiting)
-            .await
-            .unwrap()
-            .unwrap()
-            .len(),
-        1
-    );
 }
 
 proptest! {

@@ -15,7 +15,7 @@
 //!
 //! Bulk pages; all pages of a process that does not send; and urgent pages that find 256 others waiting. So a push to one device stays with
 //! the process that accepted it as long as that keeps up: no other process tries to take it, and nothing is notified. If that process
-//! dies, the others find its pages in the ledger when they next look (`fanout.refill`).
+//! dies or stands still, the others find its pages in the ledger when they next look (`fanout.refill`).
 //!
 //! # What is wasted
 //!

@@ -88,8 +88,9 @@ impl Endpoint {
             });
         }
         let hosts: Vec<ConnectionAddr> = parts.hosts.iter().map(|host| host.addr().clone()).collect();
-        let mut builder =
-            SentinelClientBuilder::new(hosts, master, SentinelServerType::Master).map_err(wrong_url)?.set_client_to_redis_db(db);
+        let mut builder = SentinelClientBuilder::new(hosts, master, SentinelServerType::Master)
+            .map_err(wrong_url)?
+            .set_client_to_redis_db(db);
         // The Sentinels are asked without credentials: those in the URL are the master's.
         if let Some(settings) = parts.hosts.first().map(ConnectionInfo::redis_settings) {
             if let Some(user) = settings.username() {
@@ -106,7 +107,9 @@ impl Endpoint {
                 .set_client_to_sentinel_tls_mode(TlsMode::Secure)
                 .set_client_to_sentinel_certificates(certificates);
         }
-        Ok(Self::Sentinel(Box::new(Mutex::new(builder.build().map_err(wrong_url)?))))
+        Ok(Self::Sentinel(Box::new(Mutex::new(
+            builder.build().map_err(wrong_url)?,
+        ))))
     }
 
     fn cluster(parts: Parts) -> Result<Self, Error> {
@@ -137,7 +140,9 @@ impl Endpoint {
             .set_response_timeout(Some(PATIENCE + wait));
         let connect = async {
             Ok(match self {
-                Self::One(client) => Connection::One(client.get_multiplexed_async_connection_with_config(&config).await?),
+                Self::One(client) => {
+                    Connection::One(client.get_multiplexed_async_connection_with_config(&config).await?)
+                }
                 Self::Sentinel(client) => {
                     Connection::One(client.lock().await.get_async_connection_with_config(&config).await?)
                 }
@@ -242,7 +247,9 @@ mod tests {
                 url: QueueUrl::new(url),
                 ..Config::default()
             };
-            let error = Endpoint::parse(&config).err().unwrap_or_else(|| panic!("{url} was taken"));
+            let error = Endpoint::parse(&config)
+                .err()
+                .unwrap_or_else(|| panic!("{url} was taken"));
             let said = format!("{error} {error:?}");
             assert!(said.contains("queue.url") && !said.contains("sesame"), "{said}");
         }

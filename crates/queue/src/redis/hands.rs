@@ -41,6 +41,10 @@ impl Hands {
     /// Forgets pages; the entries that were behind them.
     pub(super) fn remove(&self, lane: Lane, pages: &[PageId]) -> Vec<Entry> {
         let mut all = self.lock();
-        pages.iter().filter_map(|page| all.remove(&(*page, lane))).flatten().collect()
+        pages
+            .iter()
+            .filter_map(|page| all.remove(&(*page, lane)))
+            .flatten()
+            .collect()
     }
 }

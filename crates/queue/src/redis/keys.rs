@@ -39,7 +39,12 @@ impl Keys {
             // An app cannot be called so: a stream's key has one part more.
             marks: format!("{lane}:marks"),
             turn: format!("{lane}:turn"),
-            places: apps.iter().cloned().enumerate().map(|(place, app)| (app, place)).collect(),
+            places: apps
+                .iter()
+                .cloned()
+                .enumerate()
+                .map(|(place, app)| (app, place))
+                .collect(),
             apps,
         }
     }
@@ -66,17 +71,27 @@ mod tests {
 
     #[test]
     fn each_provider_of_each_app_has_a_stream_in_the_lanes_slot() {
-        let apps: Vec<AppId> = ["shop", "default", "shop"].map(|name| AppId::parse(name).unwrap()).into();
+        let apps: Vec<AppId> = ["shop", "default", "shop"]
+            .map(|name| AppId::parse(name).unwrap())
+            .into();
         let keys = Keys::new("bugle:", Lane::Bulk, &apps);
         assert_eq!(keys.streams.len(), 10);
         for (leg, app, key) in [
-            (Some(Route::of(Provider::Fcm, Platform::Ios)), "default", "bugle:{bulk}:fcm:default"),
+            (
+                Some(Route::of(Provider::Fcm, Platform::Ios)),
+                "default",
+                "bugle:{bulk}:fcm:default",
+            ),
             (Some(Route::raw(Provider::Hms)), "shop", "bugle:{bulk}:hms:shop"),
             (Some(Route::UNKNOWN), "shop", "bugle:{bulk}:any:shop"),
             (None, "default", "bugle:{bulk}:any:default"),
         ] {
             let page = PageRef {
-                id: PageId { push: PushKey(1), leg, seq: 1 },
+                id: PageId {
+                    push: PushKey(1),
+                    leg,
+                    seq: 1,
+                },
                 app: AppId::parse(app).unwrap(),
                 lane: Lane::Bulk,
                 due: Timestamp(0),

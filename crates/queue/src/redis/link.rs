@@ -13,6 +13,11 @@ use crate::{Error, metrics as names};
 const PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+const SILENT: Error = Error::Silent {
+    backend: "Redis (queue.url)",
+    within: PATIENCE,
+};
+
 /// One task's connection.
 pub(super) struct Link {
     endpoint: Arc<Endpoint>,
@@ -47,6 +52,21 @@ impl Link {
         Ok(())
     }
 
+    /// Sends the first commands, where the reason of a failure is told.
+    pub(super) async fn first(&mut self, commands: &mut Pipeline) -> Result<Vec<RedisResult<Value>>, Error> {
+        commands.ignore_errors();
+        let connection = self.connected().await.map_err(|Lost| SILENT)?;
+        match tokio::time::timeout(PATIENCE, commands.query_async(connection)).await {
+            Ok(answers) => answers.map_err(Error::Redis),
+            Err(_) => Err(SILENT),
+        }
+    }
+
+    /// Is it connected, as far as is known?
+    pub(super) fn is_up(&self) -> bool {
+        self.connection.is_some()
+    }
+
     /// Sends one command. An error of the server that is about this command alone is in the result.
     pub(super) async fn command<T: FromRedisValue>(&mut self, command: &Cmd) -> Result<RedisResult<T>, Lost> {
         let limit = PATIENCE + self.wait;
@@ -65,7 +85,9 @@ impl Link {
         let connection = self.connected().await?;
         match tokio::time::timeout(limit, commands.query_async::<Vec<RedisResult<Value>>>(connection)).await {
             Ok(Ok(answers)) => {
-                let fatal = answers.iter().find_map(|answer| answer.as_ref().err().filter(|error| is_fatal(error)));
+                let fatal = answers
+                    .iter()
+                    .find_map(|answer| answer.as_ref().err().filter(|error| is_fatal(error)));
                 match fatal.map(ToString::to_string) {
                     Some(problem) => Err(self.lose(&problem)),
                     None => Ok(self.answered(answers)),
@@ -133,6 +155,16 @@ fn is_fatal(error: &RedisError) -> bool {
         || error.is_cluster_error()
         || matches!(
             error.code(),
-            Some("LOADING" | "READONLY" | "MASTERDOWN" | "NOAUTH" | "OOM" | "MISCONF" | "NOREPLICAS" | "UNBLOCKED" | "CLUSTERDOWN")
+            Some(
+                "LOADING"
+                    | "READONLY"
+                    | "MASTERDOWN"
+                    | "NOAUTH"
+                    | "OOM"
+                    | "MISCONF"
+                    | "NOREPLICAS"
+                    | "UNBLOCKED"
+                    | "CLUSTERDOWN"
+            )
         )
 }

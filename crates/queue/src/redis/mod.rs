@@ -6,7 +6,7 @@
 //!   providers, are in `any`. The braces put a lane's keys into one slot of a Cluster, so that one `XREADGROUP` reads them all. It takes up to
 //!   so many from each, which gives apps and providers equal turns; the legs of one app share a stream, first in, first out, and are fair because
 //!   the ledger's window hands out equally much of each. No command but that one names several keys, and there is no script.
-//! - **An entry is a reference**, some 20 bytes ([`crate::wire`]). It is added when the page is due, and is gone when it is done (`XACK`, `XDEL`);
+//! - **An entry is a reference**, some 20 bytes. It is added when the page is due, and is gone when it is done (`XACK`, `XDEL`);
 //!   nothing is trimmed, nothing is kept per push, and the streams of quiet apps are empty keys.
 //! - **One consumer group**, `senders`; a process is a consumer. What a process has read goes through an embedded queue of its own ([`Memory`]), which
 //!   takes turns, knows the pages in work, and holds routes; `Hands` remembers which entries are behind each page, to be
@@ -15,7 +15,7 @@
 //!   entry goes.
 //! - **An outbox** per lane and process: references to be added, those that are due within 90 s by their time, and acknowledgements. It is bounded;
 //!   callers only put something into it.
-//! - **Marks**, a hash per lane: what the processes must agree on to refill, see [`refill`].
+//! - **Marks**, a hash per lane: what the processes must agree on to refill, described in `refill.rs`.
 //!
 //! # What is bounded
 //!
@@ -35,16 +35,21 @@
 
 mod endpoint;
 mod hands;
+mod inspect;
 mod keeper;
 mod keys;
 mod link;
+mod look;
 mod outbox;
 mod reader;
 mod refill;
 mod side;
 mod writer;
 
+pub use self::inspect::{Inspection, inspect};
+
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -151,7 +156,10 @@ pub async fn open(
     let queue = Streams::new(Arc::clone(&shared));
     for lane in [Lane::Urgent, Lane::Bulk] {
         let link = |name, wait| Link::new(Arc::clone(&endpoint), name, wait);
-        queue.spawn(&queue.others, writer::run(Arc::clone(&shared), lane, link("writer", Duration::ZERO)));
+        queue.spawn(
+            &queue.others,
+            writer::run(Arc::clone(&shared), lane, link("writer", Duration::ZERO)),
+        );
         queue.spawn(&queue.others, keeper::run(Arc::clone(&shared), lane));
         if sends {
             let reader = reader::run(Arc::clone(&shared), lane, link("reader", BLOCK), queue.stop.clone());
@@ -215,6 +223,10 @@ impl Queue for Streams {
 
     fn release(&self, app: &AppId, route: Route) {
         self.shared.local.release(app, route);
+        for lane in [Lane::Urgent, Lane::Bulk] {
+            self.shared.side(lane).asks.store(true, Ordering::SeqCst);
+            self.shared.side(lane).crowded.notify_one();
+        }
     }
 
     async fn hungry(&self) {

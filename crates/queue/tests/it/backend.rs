@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use bugle_model::{AppId, Clock, Lane, PageId, PageRef, Platform, Provider, PushKey, Route};
 use bugle_queue::memory::Memory;
-use bugle_queue::{Config, Queue, Want};
-use bugle_testkit::{TestClock, postgres};
+use bugle_queue::{Config, Queue, QueueUrl, Want};
+use bugle_testkit::{TestClock, postgres, redis};
 
 /// As many as there are.
 pub(crate) const ALL: Want = Want { urgent: 100, bulk: 100 };
+/// After so long the entries of the dead are claimed.
+pub(crate) const IDLE: Duration = Duration::from_secs(2);
 /// How long a test waits for what must come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -18,6 +20,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) enum Kind {
     Memory,
     Postgres,
+    Redis,
 }
 
 /// One queue's server, for any number of processes.
@@ -29,6 +32,11 @@ pub(crate) struct Backend {
 enum Place {
     Memory,
     Postgres(postgres::Database),
+    /// A Redis, and a prefix on it.
+    Redis {
+        url: String,
+        prefix: String,
+    },
 }
 
 impl Backend {
@@ -37,6 +45,21 @@ impl Backend {
             place: match kind {
                 Kind::Memory => Place::Memory,
                 Kind::Postgres => Place::Postgres(postgres::database()),
+                Kind::Redis => Place::Redis {
+                    url: redis::url(),
+                    prefix: format!("{}:", redis::prefix()),
+                },
+            },
+            clock: Arc::new(TestClock::new()),
+        }
+    }
+
+    /// Over a Redis of one's own.
+    pub(crate) fn on(url: &str) -> Self {
+        Self {
+            place: Place::Redis {
+                url: url.to_owned(),
+                prefix: "bugle:".to_owned(),
             },
             clock: Arc::new(TestClock::new()),
         }
@@ -58,6 +81,17 @@ impl Backend {
             Place::Postgres(database) => bugle_queue::postgres::open(&database.url(), &config, clock, sends)
                 .await
                 .unwrap(),
+            Place::Redis { url, prefix } => {
+                let config = Config {
+                    url: QueueUrl::new(url.clone()),
+                    prefix: prefix.clone(),
+                    ..config
+                };
+                let apps = ["a", "b", "default"].map(app);
+                bugle_queue::redis::open(&config, &apps, clock, sends, IDLE)
+                    .await
+                    .unwrap()
+            }
         }
     }
 

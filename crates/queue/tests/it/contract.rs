@@ -14,7 +14,7 @@ const ONE_BULK: Want = Want { urgent: 0, bulk: 1 };
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bulk_pages_are_taken_in_turn_from_apps(#[values(Kind::Memory, Kind::Postgres)] kind: Kind) {
+async fn bulk_pages_are_taken_in_turn_from_apps(#[values(Kind::Memory, Kind::Postgres, Kind::Redis)] kind: Kind) {
     let (backend, queue) = single(kind, 1_000).await;
     let mut pages = backend.bulk("a", 1, 1..=60);
     pages.extend(backend.bulk("b", 2, 1..=6));
@@ -47,7 +47,7 @@ async fn bulk_pages_are_taken_in_turn_from_legs(#[values(Kind::Memory, Kind::Pos
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn urgent_pages_do_not_wait_behind_bulk_ones(#[values(Kind::Memory, Kind::Postgres)] kind: Kind) {
+async fn urgent_pages_do_not_wait_behind_bulk_ones(#[values(Kind::Memory, Kind::Postgres, Kind::Redis)] kind: Kind) {
     let (backend, queue) = single(kind, 1_000).await;
     queue.offer(backend.bulk("a", 1, 1..=500));
     take(&queue, 1, ONE_BULK).await;
@@ -58,12 +58,14 @@ async fn urgent_pages_do_not_wait_behind_bulk_ones(#[values(Kind::Memory, Kind::
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn only_what_is_wanted_is_taken(#[values(Kind::Memory, Kind::Postgres)] kind: Kind) {
+async fn only_what_is_wanted_is_taken(#[values(Kind::Memory, Kind::Postgres, Kind::Redis)] kind: Kind) {
     let (backend, queue) = single(kind, 1_000).await;
     queue.offer(backend.bulk("a", 1, 1..=50));
     queue.offer((1..=50).map(|push| backend.page("a", push, 1, Lane::Urgent)).collect());
     for _ in 0..5 {
-        let taken = tokio::time::timeout(PATIENCE, queue.take(Want { urgent: 3, bulk: 2 })).await.unwrap();
+        let taken = tokio::time::timeout(PATIENCE, queue.take(Want { urgent: 3, bulk: 2 }))
+            .await
+            .unwrap();
         assert!(taken.iter().filter(|page| page.lane == Lane::Urgent).count() <= 3);
         assert!(taken.iter().filter(|page| page.lane == Lane::Bulk).count() <= 2);
     }
@@ -71,7 +73,9 @@ async fn only_what_is_wanted_is_taken(#[values(Kind::Memory, Kind::Postgres)] ki
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_page_offered_twice_is_taken_once_and_again_after_it_is_done(#[values(Kind::Memory, Kind::Postgres)] kind: Kind) {
+async fn a_page_offered_twice_is_taken_once_and_again_after_it_is_done(
+    #[values(Kind::Memory, Kind::Postgres, Kind::Redis)] kind: Kind,
+) {
     let (backend, queue) = single(kind, 100).await;
     let one = backend.page("a", 1, 1, Lane::Bulk);
     queue.offer(vec![one.clone(), one.clone()]);
@@ -80,14 +84,18 @@ async fn a_page_offered_twice_is_taken_once_and_again_after_it_is_done(#[values(
     nothing_comes(&queue).await;
     queue.done(&[one.id]);
     let again = take(&queue, 1, ALL).await;
-    assert_eq!(again, std::slice::from_ref(&one), "what was offered while it was in work comes back");
+    assert_eq!(
+        again,
+        std::slice::from_ref(&one),
+        "what was offered while it was in work comes back"
+    );
     queue.done(&[one.id]);
     nothing_comes(&queue).await;
 }
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_page_is_not_taken_before_it_is_due(#[values(Kind::Memory, Kind::Postgres)] kind: Kind) {
+async fn a_page_is_not_taken_before_it_is_due(#[values(Kind::Memory, Kind::Postgres, Kind::Redis)] kind: Kind) {
     let (backend, queue) = single(kind, 100).await;
     let mut later = backend.page("a", 1, 1, Lane::Bulk);
     later.due = later.due.plus(Duration::from_secs(5));
@@ -102,7 +110,9 @@ async fn a_page_is_not_taken_before_it_is_due(#[values(Kind::Memory, Kind::Postg
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_lane_drops_and_asks_for_the_ledger_when_half_empty(#[values(Kind::Memory, Kind::Postgres)] kind: Kind) {
+async fn a_full_lane_drops_and_asks_for_the_ledger_when_half_empty(
+    #[values(Kind::Memory, Kind::Postgres, Kind::Redis)] kind: Kind,
+) {
     let (backend, queue) = single(kind, 100).await;
     let ledger = backend.bulk("a", 1, 1..=150);
     for part in ledger.chunks(10) {
@@ -131,11 +141,16 @@ async fn a_full_lane_drops_and_asks_for_the_ledger_when_half_empty(#[values(Kind
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_held_route_gives_nothing_until_it_is_released(#[values(Kind::Memory, Kind::Postgres)] kind: Kind) {
+async fn a_held_route_gives_nothing_until_it_is_released(
+    #[values(Kind::Memory, Kind::Postgres, Kind::Redis)] kind: Kind,
+) {
     let (backend, queue) = single(kind, 100).await;
     queue.offer(backend.bulk("a", 1, 1..=20));
     queue.hold(&app("a"), android());
-    queue.offer(vec![backend.page("b", 2, 1, Lane::Bulk), backend.page("a", 1, 7, Lane::Bulk)]);
+    queue.offer(vec![
+        backend.page("b", 2, 1, Lane::Bulk),
+        backend.page("a", 1, 7, Lane::Bulk),
+    ]);
     let taken = take(&queue, 1, ALL).await;
     assert_eq!(taken.iter().map(|page| page.id.push.0).collect::<Vec<_>>(), [2]);
     nothing_comes(&queue).await;
@@ -147,7 +162,7 @@ async fn a_held_route_gives_nothing_until_it_is_released(#[values(Kind::Memory, 
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_waiting_worker_wakes_for_an_offer(#[values(Kind::Memory, Kind::Postgres)] kind: Kind) {
+async fn a_waiting_worker_wakes_for_an_offer(#[values(Kind::Memory, Kind::Postgres, Kind::Redis)] kind: Kind) {
     let (backend, queue) = single(kind, 100).await;
     let waiting = tokio::spawn({
         let queue = Arc::clone(&queue);
@@ -160,7 +175,7 @@ async fn a_waiting_worker_wakes_for_an_offer(#[values(Kind::Memory, Kind::Postgr
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_that_is_dropped_has_taken_nothing(#[values(Kind::Memory, Kind::Postgres)] kind: Kind) {
+async fn a_call_that_is_dropped_has_taken_nothing(#[values(Kind::Memory, Kind::Postgres, Kind::Redis)] kind: Kind) {
     let (backend, queue) = single(kind, 1_000).await;
     let all = backend.bulk("a", 1, 1..=200);
     let mut seen = HashSet::new();
@@ -181,13 +196,16 @@ async fn a_call_that_is_dropped_has_taken_nothing(#[values(Kind::Memory, Kind::P
 /// Sender threads have runtimes of their own, of one thread, which end before the queue does.
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pages_are_taken_on_other_runtimes(#[values(Kind::Memory, Kind::Postgres)] kind: Kind) {
+async fn pages_are_taken_on_other_runtimes(#[values(Kind::Memory, Kind::Postgres, Kind::Redis)] kind: Kind) {
     let (backend, queue) = single(kind, 1_000).await;
     for round in 1..=3 {
         queue.offer(backend.bulk("a", round, 1..=10));
         let queue = Arc::clone(&queue);
         let sender = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
             runtime.block_on(async {
                 let taken = take(&queue, 10, ALL).await;
                 queue.done(&ids(&taken));

@@ -4,3 +4,5 @@
 mod backend;
 mod contract;
 mod processes;
+mod redis_faults;
+mod redis_servers;

@@ -31,7 +31,9 @@ impl Ledger {
 async fn work(queue: Arc<dyn Queue>, ledger: Arc<Ledger>, all: usize) -> usize {
     let mut got = 0;
     while ledger.len() < all {
-        if let Ok(taken) = tokio::time::timeout(Duration::from_millis(100), queue.take(Want { urgent: 8, bulk: 4 })).await {
+        if let Ok(taken) =
+            tokio::time::timeout(Duration::from_millis(100), queue.take(Want { urgent: 8, bulk: 4 })).await
+        {
             got += ledger.take(&ids(&taken));
             tokio::time::sleep(Duration::from_millis(2)).await;
             queue.done(&ids(&taken));
@@ -42,7 +44,7 @@ async fn work(queue: Arc<dyn Queue>, ledger: Arc<Ledger>, all: usize) -> usize {
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn processes_share_the_work(#[values(Kind::Postgres)] kind: Kind) {
+async fn processes_share_the_work(#[values(Kind::Postgres, Kind::Redis)] kind: Kind) {
     let backend = Backend::new(kind);
     let ledger = Arc::new(Ledger::default());
     let (one, two) = (backend.open(10_000, true).await, backend.open(10_000, true).await);
@@ -53,14 +55,16 @@ async fn processes_share_the_work(#[values(Kind::Postgres)] kind: Kind) {
             work(Arc::clone(&two), Arc::clone(&ledger), 400)
         )
     };
-    let (one, two) = tokio::time::timeout(PATIENCE, both).await.expect("all pages are worked");
+    let (one, two) = tokio::time::timeout(PATIENCE, both)
+        .await
+        .expect("all pages are worked");
     assert_eq!(one + two, 400);
     assert!(one >= 100 && two >= 100, "{one} and {two}");
 }
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_process_that_does_not_send_gives_its_pages_to_others(#[values(Kind::Postgres)] kind: Kind) {
+async fn a_process_that_does_not_send_gives_its_pages_to_others(#[values(Kind::Postgres, Kind::Redis)] kind: Kind) {
     let backend = Backend::new(kind);
     let api = backend.open(1_000, false).await;
     let sender = backend.open(1_000, true).await;
@@ -71,12 +75,14 @@ async fn a_process_that_does_not_send_gives_its_pages_to_others(#[values(Kind::P
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_process_that_ends_leaves_its_pages_to_others(#[values(Kind::Postgres)] kind: Kind) {
+async fn a_process_that_ends_leaves_its_pages_to_others(#[values(Kind::Postgres, Kind::Redis)] kind: Kind) {
     let backend = Backend::new(kind);
     let one = backend.open(1_000, true).await;
     let two = backend.open(1_000, true).await;
     one.offer((1..=20).map(|push| backend.page("a", push, 1, Lane::Urgent)).collect());
-    let kept = tokio::time::timeout(PATIENCE, one.take(Want { urgent: 5, bulk: 0 })).await.unwrap();
+    let kept = tokio::time::timeout(PATIENCE, one.take(Want { urgent: 5, bulk: 0 }))
+        .await
+        .unwrap();
     one.done(&ids(&kept));
     one.close().await;
     let left = take(&two, 20 - kept.len(), ALL).await;
@@ -148,7 +154,10 @@ mod faults {
         let port = bugle_testkit::free_port();
         let backend = Backend::new(Kind::Memory);
         let url = format!("postgres://user:sesame@127.0.0.1:{port}/bugle");
-        let error = postgres::open(&url, &Config::default(), backend.clock(), true).await.err().unwrap();
+        let error = postgres::open(&url, &Config::default(), backend.clock(), true)
+            .await
+            .err()
+            .unwrap();
         let said = format!("{error} {error:?}");
         assert!(said.contains("PostgreSQL") && !said.contains("sesame"), "{said}");
     }

@@ -1,5 +1,6 @@
 //! `bugle migrate-data`
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -49,7 +50,7 @@ impl MigrateData {
             moved = migrate(path.clone(), &to, &bar) => moved,
             stopped = until_stopped() => {
                 stopped?;
-                Err(anyhow::anyhow!("stopped"))
+                Err(anyhow::anyhow!("stopped; the same command goes on from there"))
             }
         };
         bar.finish_and_clear();
@@ -114,7 +115,7 @@ async fn migrate(path: PathBuf, to: &DatabaseUrl, bar: &indicatif::ProgressBar) 
 fn table(counted: &[Counted]) -> String {
     let mut text = format!("{:<14} {:>12} {:>12}", "rows", "SQLite", "PostgreSQL");
     for row in counted {
-        text += &format!("\n{:<14} {:>12} {:>12}", row.table, row.source, row.target);
+        let _ = write!(text, "\n{:<14} {:>12} {:>12}", row.table, row.source, row.target);
     }
     text
 }

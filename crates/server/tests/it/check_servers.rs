@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 
 use bugle_testkit::postgres::{self, Database};
+use bugle_testkit::redis;
 use serde_json::Value;
 
 use crate::world::bugle;
@@ -11,7 +12,10 @@ use crate::world::bugle;
 /// A command with these settings, which are `section.key` and value.
 fn run(dir: &Path, args: &[&str], settings: &[(&str, &str)]) -> Output {
     let mut command = bugle(dir);
-    command.args(args).env("BUGLE__HTTP__LISTEN", "127.0.0.1:0").env("BUGLE__API__KEYS", "k");
+    command
+        .args(args)
+        .env("BUGLE__HTTP__LISTEN", "127.0.0.1:0")
+        .env("BUGLE__API__KEYS", "k");
     for (key, value) in settings {
         command.env(format!("BUGLE__{}", key.replace('.', "__").to_uppercase()), value);
     }
@@ -39,7 +43,9 @@ fn item<'a>(report: &'a Value, name: &str) -> &'a Value {
 }
 
 fn text(output: &Output) -> String {
-    [&output.stdout[..], &output.stderr[..]].map(String::from_utf8_lossy).concat()
+    [&output.stdout[..], &output.stderr[..]]
+        .map(String::from_utf8_lossy)
+        .concat()
 }
 
 #[test]
@@ -50,22 +56,47 @@ fn postgresql_is_looked_at_before_and_after_its_migration() {
     let whole = report(&settings);
     assert_eq!(whole["ok"], true, "{whole:#}");
     let server = item(&whole, "PostgreSQL")["finding"].as_str().unwrap();
-    assert!(server.contains(database.name()) && server.contains("not encrypted"), "{server}");
-    assert!(item(&whole, "database")["finding"].as_str().unwrap().contains("empty"), "{whole:#}");
+    assert!(
+        server.contains(database.name()) && server.contains("not encrypted"),
+        "{server}"
+    );
+    assert!(
+        item(&whole, "database")["finding"].as_str().unwrap().contains("empty"),
+        "{whole:#}"
+    );
     assert_eq!(item(&whole, "PostgreSQL connections")["state"], "ok");
 
     let refused = run(dir.path(), &["serve"], &[settings[0], ("store.migrate", "false")]);
-    assert!(!refused.status.success() && text(&refused).contains("`bugle migrate`"), "{refused:?}");
+    assert!(
+        !refused.status.success() && text(&refused).contains("`bugle migrate`"),
+        "{refused:?}"
+    );
     let whole = report(&settings);
-    assert!(item(&whole, "database")["finding"].as_str().unwrap().contains("empty"), "a refusal makes nothing");
+    assert!(
+        item(&whole, "database")["finding"].as_str().unwrap().contains("empty"),
+        "a refusal makes nothing"
+    );
 
     let migrated = run(dir.path(), &["migrate"], &settings);
-    assert!(migrated.status.success() && text(&migrated).contains("made the database"), "{migrated:?}");
+    assert!(
+        migrated.status.success() && text(&migrated).contains("made the database"),
+        "{migrated:?}"
+    );
     assert!(!text(&migrated).contains("bugle-test"), "no password: {migrated:?}");
     let again = run(dir.path(), &["migrate"], &settings);
-    assert!(again.status.success() && text(&again).contains("nothing to do"), "{again:?}");
+    assert!(
+        again.status.success() && text(&again).contains("nothing to do"),
+        "{again:?}"
+    );
     let whole = report(&[settings[0], ("store.migrate", "false")]);
-    assert!(whole["ok"] == true && item(&whole, "database")["finding"].as_str().unwrap().contains("as this version writes it"), "{whole:#}");
+    assert!(
+        whole["ok"] == true
+            && item(&whole, "database")["finding"]
+                .as_str()
+                .unwrap()
+                .contains("as this version writes it"),
+        "{whole:#}"
+    );
 }
 
 #[test]
@@ -84,15 +115,27 @@ fn what_is_wrong_with_postgresql_is_told_with_a_remedy_and_without_its_password(
     failing(&[("store.url", &wrong_password)], "PostgreSQL");
     let said = failing(&[("store.url", "postgres://u:SECRET@127.0.0.1:1/bugle")], "PostgreSQL");
     assert!(said.contains("127.0.0.1:1"), "{said}");
-    failing(&[("store.url", &good.replace(database.name(), "no_such_database"))], "PostgreSQL");
-    failing(&[("store.url", &good), ("store.connections", "1000")], "PostgreSQL connections");
-    let said = failing(&[("store.url", &good), ("store.replica_url", &good)], "PostgreSQL replica");
-    assert!(said.contains("no replica"), "{said}");
     failing(
-        &[("store.url", &good), ("store.replica_url", "postgres://u:SECRET@127.0.0.1:1/bugle")],
+        &[("store.url", &good.replace(database.name(), "no_such_database"))],
+        "PostgreSQL",
+    );
+    failing(
+        &[("store.url", &good), ("store.connections", "1000")],
+        "PostgreSQL connections",
+    );
+    let said = failing(
+        &[("store.url", &good), ("store.replica_url", &good)],
         "PostgreSQL replica",
     );
-    database.query("CREATE TABLE devices (x integer)");
+    assert!(said.contains("no replica"), "{said}");
+    failing(
+        &[
+            ("store.url", &good),
+            ("store.replica_url", "postgres://u:SECRET@127.0.0.1:1/bugle"),
+        ],
+        "PostgreSQL replica",
+    );
+    drop(database.query("CREATE TABLE devices (x integer)"));
     failing(&[("store.url", &good)], "database");
 }
 
@@ -103,6 +146,76 @@ fn a_database_without_keys_for_its_processes_is_told() {
     assert_eq!(item(&whole, "API keys")["state"], "failed", "{whole:#}");
     let sender = report(&[("store.url", &database.url()), ("api.keys", ""), ("roles", "sender")]);
     assert_eq!(sender["ok"], true, "who serves no API needs none: {sender:#}");
+}
+
+/// A PostgreSQL, which every Redis needs beside it, and this Redis.
+fn beside<'a>(database: &'a str, redis: &'a str) -> Vec<(&'a str, &'a str)> {
+    vec![("store.url", database), ("queue.url", redis)]
+}
+
+#[test]
+fn redis_is_looked_at_and_an_evicting_one_is_warned_of() {
+    let fresh = postgres::database();
+    let database = fresh.url();
+    let whole = report(&beside(&database, &redis::url()));
+    let found = item(&whole, "Redis");
+    assert!(whole["ok"] == true && found["state"] == "ok", "{whole:#}");
+    assert!(found["finding"].as_str().unwrap().contains("not encrypted"), "{found}");
+    assert_eq!(found["remedy"], Value::Null, "{found}");
+
+    let evicting = redis::Server::with_args(&["--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru"]);
+    let whole = report(&beside(&database, &evicting.url()));
+    let found = item(&whole, "Redis");
+    assert_eq!(found["state"], "ok", "it is no failure: {whole:#}");
+    assert!(found["finding"].as_str().unwrap().contains("allkeys-lru"), "{found}");
+    assert!(found["remedy"].as_str().unwrap().contains("noeviction"), "{found}");
+
+    let replica = redis::Server::replica_of(&evicting);
+    let whole = report(&beside(&database, &replica.url()));
+    assert!(
+        item(&whole, "Redis")["finding"].as_str().unwrap().contains("a replica"),
+        "{whole:#}"
+    );
+    assert_eq!(whole["ok"], false);
+}
+
+#[test]
+fn what_is_wrong_with_redis_is_told_with_a_remedy_and_without_its_password() {
+    let fresh = postgres::database();
+    let database = fresh.url();
+    let guarded = redis::Server::with_args(&["--requirepass", "bugle-test"]);
+    let wrong = guarded.url().replace("redis://", "redis://:SECRET@");
+    for url in ["redis://:SECRET@127.0.0.1:1", wrong.as_str()] {
+        let whole = report(&beside(&database, url));
+        let found = item(&whole, "Redis");
+        assert!(whole["ok"] == false && found["state"] == "failed", "{whole:#}");
+        assert!(found["remedy"].as_str().unwrap().contains("queue.url"), "{found}");
+    }
+    let right = guarded.url().replace("redis://", "redis://:bugle-test@");
+    let whole = report(&beside(&database, &right));
+    assert_eq!(whole["ok"], true, "{whole:#}");
+}
+
+#[test]
+fn encryption_is_told_of_both() {
+    let (database, cache) = (postgres::Server::with_tls(), redis::Server::with_tls());
+    let (url, cache_url) = (database.url(), cache.tls_url());
+    let authority = cache.authority().to_str().unwrap().to_owned();
+    let mut settings = beside(&url, &cache_url);
+    settings.push(("queue.ca_file", &authority));
+    let whole = report(&settings);
+    assert_eq!(whole["ok"], true, "{whole:#}");
+    for name in ["PostgreSQL", "Redis"] {
+        let words = item(&whole, name)["finding"].as_str().unwrap();
+        assert!(words.ends_with(", encrypted"), "{words}");
+    }
+    settings.pop();
+    let whole = report(&settings);
+    assert_eq!(
+        item(&whole, "Redis")["state"],
+        "failed",
+        "nobody vouches for its certificate: {whole:#}"
+    );
 }
 
 fn tables(database: &Database) -> String {

@@ -4,6 +4,7 @@
 mod bench;
 mod check;
 mod check_servers;
+mod cluster;
 mod config;
 mod devices_cli;
 mod docs;
@@ -13,6 +14,9 @@ mod hangup;
 mod holds;
 mod imports;
 mod kill;
+mod migrate_data;
+mod outages;
+mod processes;
 mod push_cli;
 mod roles;
 mod stop;

@@ -97,7 +97,12 @@ impl Apps {
     }
 
     fn known(&self, app: &AppId) -> Option<i32> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).keys.get(app).copied()
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .keys
+            .get(app)
+            .copied()
     }
 
     fn remember(&self, key: i32, app: &AppId) {

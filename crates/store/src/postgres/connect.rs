@@ -4,13 +4,16 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Executor, PgPool};
+use sqlx::{Connection, Executor, PgConnection, PgPool};
 
 use super::migrate;
 use crate::{Config, DatabaseUrl, Error, Result};
 
 /// The oldest server that is good enough, as `server_version_num`.
 pub(super) const OLDEST: i32 = 150_000;
+
+/// How long a connection is waited for, be it that the server is starting.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What holds for every connection. A server must not wait for ever on a lock, or on a client that has gone.
 ///
@@ -39,21 +42,56 @@ async fn pool(key: &str, url: &DatabaseUrl, config: &Config) -> Result<PgPool> {
         .application_name("bugle")
         .statement_cache_capacity(256);
     let place = format!("{}:{}", options.get_host(), options.get_port());
-    PgPoolOptions::new()
+    let connected = PgPoolOptions::new()
         .max_connections(u32::from(config.connections))
         .min_connections(1)
-        .acquire_timeout(Duration::from_secs(5))
+        .acquire_timeout(PATIENCE)
         // Every transaction's BEGIN finds out.
         .test_before_acquire(false)
         .after_connect(|conn, _| Box::pin(async move { conn.execute(SETTINGS).await.map(|_| ()) }))
-        .connect_with(options)
-        .await
-        .map_err(|error| Error::Setup(format!("{key}: cannot connect to PostgreSQL at {place}: {error}")))
+        .connect_with(options.clone())
+        .await;
+    match connected {
+        Ok(pool) => Ok(pool),
+        Err(error) => {
+            let error = reason(error, &options).await;
+            Err(Error::Setup(format!(
+                "{key}: cannot connect to PostgreSQL at {place}: {error}"
+            )))
+        }
+    }
+}
+
+/// Why there is no connection: a pool that has tried for long says only that it has.
+async fn reason(error: sqlx::Error, options: &PgConnectOptions) -> sqlx::Error {
+    if !matches!(error, sqlx::Error::PoolTimedOut) {
+        return error;
+    }
+    match tokio::time::timeout(PATIENCE, PgConnection::connect_with(options)).await {
+        Ok(Err(reason)) => reason,
+        _ => error,
+    }
 }
 
 /// Checks the server's version and the database's form, which is brought up to date where that is wanted.
 pub(super) async fn prepare(pool: &PgPool, migrate: bool) -> Result<(usize, usize)> {
     let mut conn = pool.acquire().await?;
+    let form = checked(&mut conn, migrate).await;
+    form.map_err(|error| match error {
+        // Its user may not create tables, say.
+        Error::Unavailable(cause) if cause.downcast_ref().is_some_and(is_refusal) => {
+            Error::Setup(format!("store.url: the database cannot be used: {cause}"))
+        }
+        other => other,
+    })
+}
+
+/// Did the server say no? It never quotes a password.
+fn is_refusal(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(_))
+}
+
+async fn checked(conn: &mut PgConnection, migrate: bool) -> Result<(usize, usize)> {
     let version: i32 = sqlx::query_scalar("SELECT current_setting('server_version_num')::integer")
         .fetch_one(&mut *conn)
         .await?;
@@ -64,8 +102,8 @@ pub(super) async fn prepare(pool: &PgPool, migrate: bool) -> Result<(usize, usiz
         )));
     }
     if migrate {
-        return migrate::migrate(&mut conn).await;
+        return migrate::migrate(conn).await;
     }
-    migrate::must_be_current(&mut conn).await?;
-    migrate::form(&mut conn).await
+    migrate::must_be_current(conn).await?;
+    migrate::form(conn).await
 }

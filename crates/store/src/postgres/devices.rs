@@ -15,7 +15,9 @@ pub(super) async fn lock(conn: &mut PgConnection, app: i32, id: &DeviceId) -> Re
             .bind(id.as_str())
             .fetch_optional(conn)
             .await?;
-    let Some((key, provider, platform)) = found else { return Ok(None) };
+    let Some((key, provider, platform)) = found else {
+        return Ok(None);
+    };
     let route = Route::of(record::provider(small(provider))?, record::platform(small(platform))?);
     Ok(Some((DeviceKey(key), route)))
 }

@@ -22,10 +22,12 @@ impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         match &error {
             // These name columns and types, never values.
-            sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnNotFound(_) | sqlx::Error::Decode(_) => Self::Corrupt {
-                place: "a row",
-                detail: error.to_string(),
-            },
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnNotFound(_) | sqlx::Error::Decode(_) => {
+                Self::Corrupt {
+                    place: "a row",
+                    detail: error.to_string(),
+                }
+            }
             _ => Self::Unavailable(Box::new(error)),
         }
     }

@@ -67,7 +67,12 @@ pub(super) async fn forget_dead(conn: &mut PgConnection, deaths: &[Death]) -> Re
          ORDER BY d.key FOR UPDATE OF d",
     )
     .bind(deaths.iter().map(|death| death.app).collect::<Vec<_>>())
-    .bind(deaths.iter().map(|death| i16::from(death.provider.code())).collect::<Vec<_>>())
+    .bind(
+        deaths
+            .iter()
+            .map(|death| i16::from(death.provider.code()))
+            .collect::<Vec<_>>(),
+    )
     .bind(hashes.iter().map(TokenHash::as_slice).collect::<Vec<_>>())
     .fetch_all(&mut *conn)
     .await?;
@@ -78,7 +83,9 @@ pub(super) async fn forget_dead(conn: &mut PgConnection, deaths: &[Death]) -> Re
     let mut aside = Aside::default();
     for (death, hash) in deaths.iter().zip(hashes) {
         let holder = (death.app, death.provider.code(), hash);
-        let Some(&(key, updated_at)) = holders.get(&holder) else { continue };
+        let Some(&(key, updated_at)) = holders.get(&holder) else {
+            continue;
+        };
         if death.registered_before.is_none_or(|before| updated_at < before.0) {
             // Of two deaths of one token the first counts.
             holders.remove(&holder);
@@ -156,13 +163,12 @@ pub(super) async fn forget_inactive(
     before: Timestamp,
     at: Timestamp,
 ) -> Result<u64> {
-    let still: Vec<i64> = sqlx::query_scalar(
-        "SELECT key FROM devices WHERE key = ANY($1) AND updated_at < $2 ORDER BY key FOR UPDATE",
-    )
-    .bind(keys)
-    .bind(before.0)
-    .fetch_all(&mut *conn)
-    .await?;
+    let still: Vec<i64> =
+        sqlx::query_scalar("SELECT key FROM devices WHERE key = ANY($1) AND updated_at < $2 ORDER BY key FOR UPDATE")
+            .bind(keys)
+            .bind(before.0)
+            .fetch_all(&mut *conn)
+            .await?;
     let mut aside = Aside::default();
     for key in &still {
         aside.push(DeviceKey(*key), "", INACTIVE, at);

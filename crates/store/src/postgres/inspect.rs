@@ -16,9 +16,7 @@ pub struct Inspection {
     pub is_supported: bool,
     /// The connection is encrypted.
     pub tls: bool,
-    /// It replays another server's log and takes no writes.
-    pub is_replica: bool,
-    /// How far it is behind, if it is a replica that has not replayed all it has received.
+    /// It is a replica, which takes no writes, and so far behind; 0 if it has replayed all that it has received.
     pub lag: Option<Duration>,
     /// Every commit reaches the disk: neither `fsync` nor `synchronous_commit` is off.
     pub is_durable: bool,
@@ -51,9 +49,10 @@ async fn look(pool: &PgPool) -> Result<Inspection> {
     )
     .fetch_one(&mut *conn)
     .await?;
-    let tls: bool = sqlx::query_scalar("SELECT coalesce((SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()), false)")
-        .fetch_one(&mut *conn)
-        .await?;
+    let tls: bool =
+        sqlx::query_scalar("SELECT coalesce((SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()), false)")
+            .fetch_one(&mut *conn)
+            .await?;
     let (is_replica, lag): (bool, Option<f64>) = sqlx::query_as(
         "SELECT pg_is_in_recovery(), CASE WHEN pg_is_in_recovery() AND pg_last_wal_receive_lsn() IS DISTINCT FROM pg_last_wal_replay_lsn() \
          THEN extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::double precision END",
@@ -65,8 +64,7 @@ async fn look(pool: &PgPool) -> Result<Inspection> {
         version,
         is_supported: number >= connect::OLDEST,
         tls,
-        is_replica,
-        lag: lag.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
+        lag: is_replica.then(|| Duration::try_from_secs_f64(lag.unwrap_or_default()).unwrap_or_default()),
         is_durable,
         max_connections: u32::try_from(max_connections).unwrap_or_default(),
         form,

@@ -21,7 +21,9 @@ pub(super) const FEW: i64 = 20_000;
 
 /// All statements from here on see one moment.
 async fn begin(conn: &mut PgConnection) -> Result<()> {
-    sqlx::query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").execute(conn).await?;
+    sqlx::query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        .execute(conn)
+        .await?;
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 
 use sqlx::{Connection, PgConnection};
 
+use super::connect::SETTINGS;
 use crate::{Error, Result};
 
 const MIGRATIONS: &[&str] = &[
@@ -17,10 +18,19 @@ const LOCK: i64 = 0x62_7567_6c65;
 
 /// Runs the migrations that are missing; answers the form before and after.
 pub(super) async fn migrate(conn: &mut PgConnection) -> Result<(usize, usize)> {
-    sqlx::query("SELECT pg_advisory_lock($1)").bind(LOCK).execute(&mut *conn).await?;
+    // However long the one who has it takes.
+    sqlx::query("SET lock_timeout = 0").execute(&mut *conn).await?;
+    sqlx::query("SELECT pg_advisory_lock($1)")
+        .bind(LOCK)
+        .execute(&mut *conn)
+        .await?;
     let done = apply(conn, MIGRATIONS).await;
     // A lock of the session: it would go with the connection, too.
-    sqlx::query("SELECT pg_advisory_unlock($1)").bind(LOCK).execute(&mut *conn).await?;
+    sqlx::query("SELECT pg_advisory_unlock($1)")
+        .bind(LOCK)
+        .execute(&mut *conn)
+        .await?;
+    sqlx::raw_sql(SETTINGS).execute(&mut *conn).await?;
     done
 }
 

@@ -37,7 +37,7 @@ use bugle_model::Clock;
 use tokio::runtime::Handle;
 
 use self::apps::Apps;
-use self::ledger::accept::{self, Accepts};
+use self::ledger::own::{self, Accepts};
 use self::ledger::wake::LegBell;
 use self::register::Registrar;
 use self::shared::Shared;
@@ -80,7 +80,7 @@ pub async fn open(config: &Config, clock: Arc<dyn Clock>, handover: Arc<dyn Hand
     });
     let runtime = Handle::current();
     Ok(Arc::new(Store {
-        accepts: Arc::new(accept::start(&runtime, &shared)),
+        accepts: Arc::new(own::start(&runtime, &shared)),
         registrar: Arc::new(register::start(&shared, &runtime)),
         shared,
         runtime,

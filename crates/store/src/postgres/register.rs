@@ -14,10 +14,10 @@ use bugle_model::{DeviceId, DeviceKey, Registration, Route, Timestamp};
 use sqlx::PgConnection;
 
 use super::batch::{Batcher, Write};
-use super::subscriptions::Declared;
 use super::failure::{Raced, is_of_the_data};
 use super::rows::{Stored, TokenHash, token_hash};
 use super::shared::Shared;
+use super::subscriptions::Declared;
 use super::{devices, subscriptions, written};
 use crate::registry::record;
 use crate::{Registered, Result, metrics};
@@ -161,10 +161,7 @@ impl<'a> Known<'a> {
         let mut names = HashMap::with_capacity(2 * rows.len());
         for (stored, hash) in rows {
             names.insert(Name::Id(stored.app, stored.device.id.as_str()), stored);
-            names.insert(
-                Name::Token(stored.app, stored.device.provider.code(), *hash),
-                stored,
-            );
+            names.insert(Name::Token(stored.app, stored.device.provider.code(), *hash), stored);
         }
         Self(names)
     }
@@ -208,10 +205,15 @@ impl<'a> Group<'a> {
             Some(id) => known.get(id),
         };
         let other = holder.filter(|holder| device.is_none_or(|device| device.key != holder.key));
-        if [device, other].iter().flatten().any(|stored| self.taken.contains(&stored.key)) {
+        if [device, other]
+            .iter()
+            .flatten()
+            .any(|stored| self.taken.contains(&stored.key))
+        {
             return None;
         }
-        self.taken.extend([device, other].iter().flatten().map(|stored| stored.key));
+        self.taken
+            .extend([device, other].iter().flatten().map(|stored| stored.key));
         self.removed.extend(other.map(|stored| stored.key.0));
         let Some(stored) = device else {
             let given = entry.registration.id.clone();
@@ -252,7 +254,8 @@ impl<'a> Group<'a> {
         written::touch(conn, &self.touched).await?;
         subscriptions::reroute(conn, &self.rerouted).await?;
         // One order for all processes: two that write the same new devices wait for each other, never both.
-        self.inserted.sort_by_key(|new| (new.entry.app, new.entry.registration.provider, new.entry.token_hash));
+        self.inserted
+            .sort_by_key(|new| (new.entry.app, new.entry.registration.provider, new.entry.token_hash));
         let keys: BTreeMap<(i32, String), DeviceKey> = written::insert(conn, &self.inserted).await?;
         for new in self.inserted {
             let Some(key) = keys.get(&(new.entry.app, new.id.as_str().to_owned())) else {

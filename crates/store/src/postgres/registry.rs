@@ -43,10 +43,10 @@ impl Registry for Store {
                             Ok(keys.len())
                         })
                     });
-                    // A step may be short because others remove at the same time: the end is where nobody is left.
-                    match step.await? {
-                        0 => break,
-                        step => removed += step as u64,
+                    let step = step.await?;
+                    removed += step as u64;
+                    if step < REMOVE_STEP {
+                        break;
                     }
                 }
             }
@@ -161,10 +161,10 @@ impl Registry for Store {
             let replays = shared.read(|conn| {
                 Box::pin(async move { Ok(sqlx::query_scalar("SELECT pg_is_in_recovery()").fetch_one(conn).await?) })
             });
-            match replays.await? {
-                false => Ok(()),
-                true => Err(Error::Unavailable("PostgreSQL takes no writes: it is a replica".into())),
+            if replays.await? {
+                return Err(Error::Unavailable("PostgreSQL takes no writes: it is a replica".into()));
             }
+            Ok(())
         })
         .await
     }
@@ -186,9 +186,10 @@ impl Store {
                     let Some((key, route)) = devices::lock(tx.conn(), app, device).await? else {
                         return Ok(false);
                     };
-                    match add {
-                        true => subscriptions::add(tx.conn(), app, key, route, channels).await?,
-                        false => subscriptions::remove(tx.conn(), app, key, route, channels).await?,
+                    if add {
+                        subscriptions::add(tx.conn(), app, key, route, channels).await?;
+                    } else {
+                        subscriptions::remove(tx.conn(), app, key, route, channels).await?;
                     }
                     Ok(true)
                 })

@@ -17,8 +17,8 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    /// Reads key, app, id, provider, platform, platform_word, token, user_id, meta, timezone, locale, created_at and updated_at, in this order. Statements name
-    /// them one by one: a prepared `SELECT *` fails when a newer bugle adds a column.
+    /// Reads `key, app, id, provider, platform, platform_word, token, user_id, meta, timezone, locale, created_at, updated_at`, in this order. Statements name them
+    /// one by one: a prepared `SELECT *` fails when a newer bugle adds a column.
     pub(super) fn read(row: &PgRow) -> Result<Self> {
         let text = |column: usize| -> Result<&str> { Ok(row.try_get(column)?) };
         let device = Device {

@@ -18,7 +18,9 @@ pub(super) async fn lock_known(
     conn: &mut PgConnection,
     entries: impl Iterator<Item = &Entry> + Clone,
 ) -> Result<Vec<(Stored, TokenHash)>> {
-    let named = entries.clone().filter_map(|e| Some((e.app, e.registration.id.as_ref()?.as_str())));
+    let named = entries
+        .clone()
+        .filter_map(|e| Some((e.app, e.registration.id.as_ref()?.as_str())));
     let (apps, ids): (Vec<_>, Vec<_>) = named.unzip();
     let rows = sqlx::query(
         "SELECT d.key, d.app, d.id, d.provider, d.platform, d.platform_word, d.token, d.user_id, d.meta, d.timezone, d.locale,
@@ -37,7 +39,9 @@ pub(super) async fn lock_known(
     .bind(entries.map(|e| e.token_hash.as_slice()).collect::<Vec<_>>())
     .fetch_all(conn)
     .await?;
-    rows.iter().map(|row| Ok((Stored::read(row)?, row.try_get(13)?))).collect()
+    rows.iter()
+        .map(|row| Ok((Stored::read(row)?, row.try_get(13)?)))
+        .collect()
 }
 
 /// What a registration declares of many devices, column by column.
@@ -94,7 +98,9 @@ pub(super) async fn update(conn: &mut PgConnection, updated: &[(DeviceKey, &Entr
         return Ok(());
     }
     let mut columns = Columns::default();
-    updated.iter().for_each(|(_, entry)| columns.push(entry));
+    for (_, entry) in updated {
+        columns.push(entry);
+    }
     columns
         .bind(
             "UPDATE devices d SET provider = n.provider, platform = n.platform, platform_word = n.word, token = n.token, token_hash = n.hash,
@@ -128,7 +134,9 @@ pub(super) async fn insert(conn: &mut PgConnection, new: &[New<'_>]) -> Result<B
         return Ok(BTreeMap::new());
     }
     let mut columns = Columns::default();
-    new.iter().for_each(|new| columns.push(new.entry));
+    for new in new {
+        columns.push(new.entry);
+    }
     let rows = columns
         .bind(
             "INSERT INTO devices (provider, platform, platform_word, token, token_hash, user_id, meta, timezone, locale, created_at, updated_at, app, id)

@@ -4,9 +4,8 @@ use std::collections::HashMap;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool, Postgres};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool};
 
 use super::Source;
 use super::reader::{Place, ReadStep};
@@ -40,7 +39,8 @@ const PROGRESS: &str = "CREATE TABLE bugle_transfer (
 
 /// A database that no other transfer writes to.
 pub(super) struct Target {
-    conn: PoolConnection<Postgres>,
+    conn: PgConnection,
+    /// For what works with pools only; connects when it is asked.
     pool: PgPool,
 }
 
@@ -60,16 +60,18 @@ impl Target {
             .map_err(|_| Error::Setup("the target: expected postgres://USER:PASSWORD@HOST:PORT/DATABASE".to_owned()))?
             .application_name(NAME);
         let place = format!("{}:{}", options.get_host(), options.get_port());
-        let pool = PgPoolOptions::new()
-            .max_connections(2)
-            .acquire_timeout(PATIENCE)
-            .after_connect(|conn, _| Box::pin(async move { conn.execute(SETTINGS).await.map(|_| ()) }))
-            .connect_with(options)
-            .await
-            .map_err(|error| Error::Setup(format!("cannot connect to PostgreSQL at {place}: {error}")))?;
+        let connected = tokio::time::timeout(PATIENCE, PgConnection::connect_with(&options)).await;
+        let cannot = |problem: String| Error::Setup(format!("cannot connect to PostgreSQL at {place}: {problem}"));
+        let mut conn = connected
+            .map_err(|_| cannot(format!("no answer within {} s", PATIENCE.as_secs())))?
+            .map_err(|error| cannot(error.to_string()))?;
+        conn.execute(SETTINGS).await?;
         let mut target = Self {
-            conn: pool.acquire().await?,
-            pool,
+            conn,
+            pool: PgPoolOptions::new()
+                .max_connections(1)
+                .acquire_timeout(PATIENCE)
+                .connect_lazy_with(options),
         };
         target.lock().await?;
         Ok(target)

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bugle_model::Clock;
-use bugle_store::{Config, DatabaseUrl, Handover, Registry, Result, Store, postgres, sqlite};
+use bugle_store::{Config, DatabaseUrl, Handover, Result, Store, postgres, sqlite};
 use bugle_testkit::postgres::Database;
 
 /// A kind of store.
@@ -31,16 +31,6 @@ impl Backend {
 }
 
 impl Place {
-    /// Opens the registry there. PostgreSQL: as often as wanted, each as a process of its own would.
-    pub(crate) async fn registry(
-        &self,
-        config: &Config,
-        clock: Arc<dyn Clock>,
-        handover: Arc<dyn Handover>,
-    ) -> Result<Arc<dyn Registry>> {
-        Ok(self.open(config, clock, handover).await?)
-    }
-
     /// Opens a store there. PostgreSQL: as often as wanted, each as a process of its own would.
     pub(crate) async fn open(
         &self,

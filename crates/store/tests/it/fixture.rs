@@ -2,9 +2,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bugle_model::PageRef;
-use bugle_store::{Config, Handover, Registry, Result, sqlite};
+use bugle_store::{Config, Error, Handover, Result, Store, sqlite};
 use bugle_testkit::TestClock;
 
 use crate::backend::{Backend, Place};
@@ -17,9 +18,9 @@ impl Handover for Deaf {
     fn legs(&self) {}
 }
 
-/// A registry in a place of its own, which goes with it.
+/// A store in a place of its own, which goes with it.
 pub(crate) struct Fresh {
-    pub(crate) store: Arc<dyn Registry>,
+    pub(crate) store: Arc<dyn Store>,
     pub(crate) place: Place,
 }
 
@@ -27,7 +28,7 @@ impl Fresh {
     pub(crate) async fn new(backend: Backend) -> Self {
         let place = backend.place();
         Self {
-            store: registry(&place).await,
+            store: opened(&place).await,
             place,
         }
     }
@@ -37,21 +38,33 @@ impl Fresh {
         assert_eq!(Arc::strong_count(&self.store), 1, "somebody else has the store");
         drop(self.store);
         Self {
-            store: registry(&self.place).await,
+            store: opened(&self.place).await,
             place: self.place,
         }
     }
 
-    /// The store of another process on the same database.
-    pub(crate) async fn another(&self) -> Arc<dyn Registry> {
-        registry(&self.place).await
+    /// The stores of as many processes as there may be: two on PostgreSQL.
+    pub(crate) async fn processes(&self) -> Vec<Arc<dyn Store>> {
+        let mut stores = vec![Arc::clone(&self.store)];
+        if matches!(self.place, Place::Postgres(_)) {
+            stores.push(opened(&self.place).await);
+        }
+        stores
     }
 }
 
-async fn registry(place: &Place) -> Arc<dyn Registry> {
+async fn opened(place: &Place) -> Arc<dyn Store> {
     let config = Config::default();
-    let opened = place.registry(&config, Arc::new(TestClock::new()), Arc::new(Deaf));
-    opened.await.unwrap()
+    // Another test may be starting a program: for a moment its child has a copy of the file that SQLite's lock is on.
+    for _ in 0..200 {
+        match place.open(&config, Arc::new(TestClock::new()), Arc::new(Deaf)).await {
+            Err(Error::Setup(text)) if text.contains("another bugle") => {
+                tokio::time::sleep(Duration::from_millis(10)).await
+            }
+            store => return store.unwrap(),
+        }
+    }
+    panic!("the store does not open")
 }
 
 pub(crate) fn open(dir: &Path) -> Result<Arc<sqlite::Store>> {

@@ -1,5 +1,7 @@
 //! Opening, refusing, closing.
 
+mod postgres;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

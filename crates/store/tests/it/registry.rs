@@ -5,8 +5,10 @@ mod filters;
 mod inactive;
 mod paging;
 mod plans;
+mod race;
 mod registering;
 mod removing;
+mod replica;
 
 use std::collections::BTreeMap;
 

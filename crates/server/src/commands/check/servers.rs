@@ -1,9 +1,9 @@
-//! The servers that many processes share: PostgreSQL and its replica.
+//! The servers that many processes share: PostgreSQL, its replica, and Redis.
 
 use bugle_provider::Finding;
 use bugle_store::postgres::{self, Inspection};
 
-use crate::backends::place;
+use crate::backends::{QueueKind, place};
 use crate::config::Settings;
 
 /// A replica that is further behind gives lists that people notice.
@@ -15,7 +15,51 @@ pub(super) async fn check(settings: &Settings) -> Vec<Finding> {
         found.extend(primary(settings).await);
         found.extend(replica(settings).await);
     }
+    if QueueKind::of(settings) == Ok(QueueKind::Redis) {
+        found.push(redis(settings).await);
+    }
     found
+}
+
+async fn redis(settings: &Settings) -> Finding {
+    const ITEM: &str = "Redis";
+    let url = settings.queue.url.expose();
+    let seen = match bugle_queue::redis::inspect(&settings.queue).await {
+        Ok(seen) => seen,
+        Err(error) => {
+            let reason = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+            return Finding::failed(
+                ITEM,
+                format!("{}: {error}{}", place(url), reason.unwrap_or_default()),
+                "start the server, let it be reached from here, or correct queue.url and queue.ca_file",
+            );
+        }
+    };
+    let encryption = if url.starts_with("rediss") {
+        "encrypted"
+    } else {
+        "not encrypted"
+    };
+    let words = format!("{} at {}, {encryption}", seen.version, place(url));
+    if !seen.is_supported {
+        return Finding::failed(
+            ITEM,
+            format!("{words}: too old"),
+            "Redis 7 or later, or Valkey, is needed",
+        );
+    }
+    if seen.is_replica {
+        let remedy = "set queue.url to the master, or to its Sentinels (redis+sentinel://…)";
+        return Finding::failed(ITEM, format!("{words}: a replica, which takes no writes"), remedy);
+    }
+    if seen.eviction == "noeviction" {
+        return Finding::ok(ITEM, words);
+    }
+    Finding {
+        remedy: "set maxmemory-policy noeviction: what Redis throws away waits until the ledger is read again"
+            .to_owned(),
+        ..Finding::ok(ITEM, format!("{words}, but maxmemory-policy is {}", seen.eviction))
+    }
 }
 
 async fn primary(settings: &Settings) -> Vec<Finding> {
@@ -35,7 +79,7 @@ async fn primary(settings: &Settings) -> Vec<Finding> {
     let words = format!("{} at {shown}, {}", seen.version, encryption(&seen));
     let server = if !seen.is_supported {
         Finding::failed(ITEM, format!("{words}: too old"), "PostgreSQL 15 or later is needed")
-    } else if seen.is_replica {
+    } else if seen.lag.is_some() {
         Finding::failed(
             ITEM,
             format!("{words}: a replica, which takes no writes"),
@@ -110,14 +154,14 @@ async fn replica(settings: &Settings) -> Option<Finding> {
         Err(error) => return Some(Finding::failed(ITEM, error.to_string(), remedy)),
     };
     let words = format!("{} at {}, {}", seen.version, place(url.expose()), encryption(&seen));
-    if !seen.is_replica {
+    let Some(lag) = seen.lag else {
         return Some(Finding::failed(
             ITEM,
             format!("{words}: no replica, it takes writes of its own"),
             "set store.replica_url to a server that follows the one of store.url",
         ));
-    }
-    let behind = seen.lag.unwrap_or_default().as_secs();
+    };
+    let behind = lag.as_secs();
     if behind > BEHIND_SECS {
         return Some(Finding::failed(
             ITEM,

@@ -79,7 +79,10 @@ impl Api {
                 .map(|(i, token)| json!({"device_register": {"platform": platforms[i % platforms.len()], "token": token, "channels": [CHANNEL]}}))
                 .collect();
             let (status, body) = self
-                .raw("/api/batch", json!({ "commands": commands }).to_string())
+                .raw(
+                    "/api/batch",
+                    json!({"commands": commands, "parallel": true}).to_string(),
+                )
                 .await;
             assert!(status.is_success());
             let answer: Value = serde_json::from_slice(&body).unwrap();

@@ -62,7 +62,10 @@ impl World {
         sim_settings: Value,
         settings: &[(&str, &str)],
     ) -> Self {
-        assert!(processes == 1 || backends != Backends::Embedded, "SQLite is for one process");
+        assert!(
+            processes == 1 || backends != Backends::Embedded,
+            "SQLite is for one process"
+        );
         let dir = tempfile::tempdir().unwrap();
         let sim = simulator(dir.path(), true, sim_settings).await;
         let mut all = sending_to(&sim, dir.path());
@@ -191,6 +194,26 @@ fn owned(settings: &[(&str, &str)]) -> impl Iterator<Item = (String, String)> {
     settings
         .iter()
         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+}
+
+/// Devices of three platforms with the tokens `prefix000000` and up, subscribed to a channel, by SQL: through the API 200 000 of them take minutes.
+pub(crate) fn insert_devices(database: &Database, channel: &str, prefix: &str, count: usize) {
+    let inserted = database.query(&format!(
+        "INSERT INTO apps (name) VALUES ('default') ON CONFLICT DO NOTHING;
+        WITH new AS (
+            INSERT INTO devices (app, id, provider, platform, platform_word, token, token_hash, user_id, meta, timezone, locale, created_at, updated_at)
+            SELECT apps.key, token, 1, 1 + n % 3, (ARRAY['android', 'ios', 'web'])[1 + n % 3], token, substring(sha256(convert_to(token, 'UTF8')), 1, 16),
+                '', '{{}}', '', '', now, now
+            FROM apps, generate_series(0, {count} - 1) AS n, concat('{prefix}', lpad(n::text, 6, '0')) AS token,
+                cast(extract(epoch FROM now()) * 1000 AS bigint) AS now
+            WHERE name = 'default'
+            RETURNING app, platform, key
+        ), subscribed AS (
+            INSERT INTO subscriptions (app, channel, route, key, origins) SELECT app, '{channel}', 4 + platform, key, 1 FROM new RETURNING key
+        )
+        SELECT count(*) FROM subscribed"
+    ));
+    assert_eq!(inserted, count.to_string());
 }
 
 /// Fails unless every leg's and the push's counts add up.

@@ -57,7 +57,12 @@ impl Fixture {
     }
 
     async fn key_of_app(&self) -> i32 {
-        self.store.shared.apps.intern(&self.store.shared, &AppId::default_app()).await.unwrap()
+        self.store
+            .shared
+            .apps
+            .intern(&self.store.shared, &AppId::default_app())
+            .await
+            .unwrap()
     }
 
     /// Was somebody forgotten?
@@ -89,7 +94,10 @@ impl Fixture {
     }
 
     async fn purge(&self, before: i64, limit: u32) -> u64 {
-        let job = self.store.shared.write(move |tx| Box::pin(purge(tx.conn(), Timestamp(before), limit)));
+        let job = self
+            .store
+            .shared
+            .write(move |tx| Box::pin(purge(tx.conn(), Timestamp(before), limit)));
         job.await.unwrap()
     }
 
@@ -230,5 +238,10 @@ async fn one_transaction_forgets_many_each_once() {
     job.await.unwrap();
     assert_eq!(f.there().await.len(), 34);
     assert_eq!(f.restore(0).await, 66);
-    assert!(f.there().await.iter().all(|(_, _, channels)| channels == &["news", "topic"]));
+    assert!(
+        f.there()
+            .await
+            .iter()
+            .all(|(_, _, channels)| channels == &["news", "topic"])
+    );
 }

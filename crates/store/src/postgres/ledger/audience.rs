@@ -204,7 +204,9 @@ fn among(keys: &[i64], found: &[i64], texts: &str) -> Result<Vec<(i64, Token)>> 
     let mut wanted = keys;
     let sorted = found.is_sorted();
     for key in found {
-        let text = texts.next().ok_or_else(|| corrupt("fewer tokens than devices".to_owned()))?;
+        let text = texts
+            .next()
+            .ok_or_else(|| corrupt("fewer tokens than devices".to_owned()))?;
         let is_wanted = if sorted {
             let passed = wanted.iter().position(|k| k >= key).unwrap_or(wanted.len());
             wanted = &wanted[passed..];

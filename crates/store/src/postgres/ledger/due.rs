@@ -149,12 +149,7 @@ impl Source {
     }
 }
 
-pub(super) async fn due_pages(
-    shared: &Arc<Shared>,
-    lane: Lane,
-    before: Timestamp,
-    limit: u32,
-) -> Result<Vec<PageRef>> {
+pub(super) async fn due_pages(shared: &Arc<Shared>, lane: Lane, before: Timestamp, limit: u32) -> Result<Vec<PageRef>> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let context = Arc::clone(shared);
     shared

@@ -135,9 +135,11 @@ async fn start(
     }
     let bound = match bound {
         Some(bound) => bound,
-        None => sqlx::query_scalar("SELECT coalesce((SELECT key FROM devices ORDER BY key DESC LIMIT 1), 0)")
-            .fetch_one(&mut *conn)
-            .await?,
+        None => {
+            sqlx::query_scalar("SELECT coalesce((SELECT key FROM devices ORDER BY key DESC LIMIT 1), 0)")
+                .fetch_one(&mut *conn)
+                .await?
+        }
     };
     let walk = Walk {
         push: key,

@@ -43,10 +43,12 @@ async fn change(
         Some(hold) => hold,
         None if reason.is_some() => {
             insert(tx.conn(), app, route, now).await?;
-            lock(tx.conn(), shared, app, route).await?.ok_or_else(|| Error::Corrupt {
-                place: "holds",
-                detail: "a row that was there is gone".to_owned(),
-            })?
+            lock(tx.conn(), shared, app, route)
+                .await?
+                .ok_or_else(|| Error::Corrupt {
+                    place: "holds",
+                    detail: "a row that was there is gone".to_owned(),
+                })?
         }
         None => Hold {
             app: shared.apps.name(tx.conn(), app).await?,
@@ -83,12 +85,14 @@ async fn change(
 
 /// Makes the row of a route that was never on hold, so that there is something to lock: another process may be doing the same.
 async fn insert(conn: &mut PgConnection, app: i32, route: Route, now: Timestamp) -> Result<()> {
-    sqlx::query("INSERT INTO holds (app, route, reason, since, paused_ms) VALUES ($1, $2, NULL, $3, 0) ON CONFLICT DO NOTHING")
-        .bind(app)
-        .bind(i16::from(route.code()))
-        .bind(now.0)
-        .execute(conn)
-        .await?;
+    sqlx::query(
+        "INSERT INTO holds (app, route, reason, since, paused_ms) VALUES ($1, $2, NULL, $3, 0) ON CONFLICT DO NOTHING",
+    )
+    .bind(app)
+    .bind(i16::from(route.code()))
+    .bind(now.0)
+    .execute(conn)
+    .await?;
     Ok(())
 }
 

@@ -104,7 +104,7 @@ impl LeftOvers {
                 stored = rest;
             }
             for stored in stored.chunks(MAX_PAGE) {
-                writes.add(NewPage::of(push, route, leg.next_seq, group.due), stored);
+                writes.add(&NewPage::of(push, route, leg.next_seq, group.due), stored);
                 names.push(leg.next_seq);
                 leg.next_seq += 1;
             }
@@ -134,10 +134,10 @@ impl Writes {
         self.expected.push(rows::int(all.len() as u64));
     }
 
-    fn add(&mut self, page: NewPage, stored: &[Stored]) {
+    fn add(&mut self, page: &NewPage, stored: &[Stored]) {
         self.new.push(NewPage {
             expected: stored.len() as u64,
-            ..page
+            ..*page
         });
         self.new_targets.push(targets::encode(stored));
     }
@@ -183,7 +183,12 @@ async fn crumbs(conn: &mut PgConnection, groups: &[(Group, &Push)]) -> Result<BT
                    AND (p.lease_until IS NULL OR p.lease_until < clock_timestamp())
                  ORDER BY p.seq DESC LIMIT 1 FOR UPDATE SKIP LOCKED) AS c",
     )
-    .bind(groups.iter().map(|(_, push)| i16::from(push.lane.code())).collect::<Vec<_>>())
+    .bind(
+        groups
+            .iter()
+            .map(|(_, push)| i16::from(push.lane.code()))
+            .collect::<Vec<_>>(),
+    )
     .bind(groups.iter().map(|(_, push)| push.app).collect::<Vec<_>>())
     .bind(groups.iter().map(|(group, _)| i16::from(group.leg)).collect::<Vec<_>>())
     .bind(groups.iter().map(|(group, _)| group.due.0).collect::<Vec<_>>())

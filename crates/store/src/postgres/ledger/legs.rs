@@ -135,7 +135,12 @@ pub(super) struct Entry<'a> {
 pub(super) async fn write(conn: &mut PgConnection, entries: &[Entry<'_>]) -> Result<()> {
     let (pushes, routes) = columns(&entries.iter().map(|e| e.key).collect::<Vec<_>>());
     let of_change = |value: fn(&Change) -> i64| entries.iter().map(|e| value(e.change)).collect::<Vec<i64>>();
-    let counted = |value: fn(&Counts) -> u64| entries.iter().map(|e| int(value(&e.change.counts))).collect::<Vec<i64>>();
+    let counted = |value: fn(&Counts) -> u64| {
+        entries
+            .iter()
+            .map(|e| int(value(&e.change.counts)))
+            .collect::<Vec<i64>>()
+    };
     sqlx::query(
         "INSERT INTO legs AS l (push, route, app, due, closed, next_seq, rejected, ended_at, targeted, outstanding,
                                 sent, failed, invalid, skipped, expired, cancelled, answered, payload)

@@ -2,12 +2,12 @@
 //!
 //! | file | does |
 //! |---|---|
-//! | `accept` | writes pushes down |
+//! | `accept`, `own` | writes pushes down |
 //! | `expand`, `audience` | walks audiences, makes pages of them |
 //! | `due` | finds pages that wait |
-//! | `take`, `targets` | leases pages, reads their targets |
+//! | `take`, `extend`, `targets`, `reread` | leases pages, reads their targets |
 //! | `report`, `settle`, `leftovers`, `pages` | progress, give back, settle; the accounts; who ends |
-//! | `sweep` | cancel, expire, end what nobody sends |
+//! | `sweep`, `ending` | cancel, expire, end what nobody sends |
 //! | `status`, `holds`, `forget` | the account; routes on hold; what is old |
 //! | `wake` | tells other processes of legs |
 //! | `rows` | rows as values |
@@ -15,17 +15,21 @@
 //! Invariants: every target that was handed out is in its leg's account or in a page; a leg's `outstanding` is the sum of what its pages expected; a page row that
 //! is gone never comes back under the same name; rows are locked in the order push, leg, page, device, each by key.
 
-pub(super) mod accept;
+mod accept;
 mod audience;
 mod due;
+mod ending;
 mod expand;
+mod extend;
 mod forget;
 mod holds;
 mod leftovers;
 mod legs;
+pub(super) mod own;
 mod pages;
 mod replica;
 mod report;
+mod reread;
 mod rows;
 mod settle;
 mod status;
@@ -75,7 +79,7 @@ impl Ledger for Store {
 
     async fn body(&self, push: PushKey) -> Result<Option<Arc<[u8]>>> {
         let shared = Arc::clone(&self.shared);
-        self.run(async move { take::body(&shared, push).await }).await
+        self.run(async move { reread::body(&shared, push).await }).await
     }
 
     async fn open_legs(&self, now: Timestamp, limit: u32) -> Result<Vec<OpenLeg>> {
@@ -120,12 +124,12 @@ impl Ledger for Store {
 
     async fn reread(&self, page: PageId, after: i64) -> Result<Vec<Target>> {
         let shared = Arc::clone(&self.shared);
-        self.run(async move { take::reread(&shared, page, after).await }).await
+        self.run(async move { reread::reread(&shared, page, after).await }).await
     }
 
     async fn extend(&self, pages: &[(PageId, u64)], lease: Duration) -> Result<Vec<Verdict>> {
         let (shared, pages, now) = (Arc::clone(&self.shared), pages.to_vec(), self.shared.clock.now());
-        self.run(async move { take::extend(&shared, &pages, lease, now).await })
+        self.run(async move { extend::extend(&shared, &pages, lease, now).await })
             .await
     }
 
@@ -159,6 +163,6 @@ impl Ledger for Store {
 
     async fn flow(&self, push: PushKey, now: Timestamp) -> Result<Option<Flow>> {
         let shared = Arc::clone(&self.shared);
-        self.run(async move { take::flow(&shared, push, now).await }).await
+        self.run(async move { extend::flow(&shared, push, now).await }).await
     }
 }

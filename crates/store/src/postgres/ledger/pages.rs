@@ -55,8 +55,18 @@ pub(super) async fn insert(conn: &mut PgConnection, pages: &[NewPage]) -> Result
     .bind(pages.iter().map(|p| p.app).collect::<Vec<_>>())
     .bind(pages.iter().map(|p| i16::from(p.lane.code())).collect::<Vec<_>>())
     .bind(pages.iter().map(|p| p.due.0).collect::<Vec<_>>())
-    .bind(pages.iter().map(|p| p.range.map(|(after, _)| after.0)).collect::<Vec<_>>())
-    .bind(pages.iter().map(|p| p.range.map(|(_, upto)| upto.0)).collect::<Vec<_>>())
+    .bind(
+        pages
+            .iter()
+            .map(|p| p.range.map(|(after, _)| after.0))
+            .collect::<Vec<_>>(),
+    )
+    .bind(
+        pages
+            .iter()
+            .map(|p| p.range.map(|(_, upto)| upto.0))
+            .collect::<Vec<_>>(),
+    )
     .bind(pages.iter().map(|p| int(p.expected)).collect::<Vec<_>>())
     .fetch_all(conn)
     .await?;
@@ -90,10 +100,16 @@ pub(super) async fn insert_explicit(conn: &mut PgConnection, pages: &[NewPage], 
 /// Takes settled pages away: all of them, and the targets of those that are explicit.
 pub(super) async fn remove(conn: &mut PgConnection, rows: &[i64], explicit: &[i64]) -> Result<()> {
     if !rows.is_empty() {
-        sqlx::query("DELETE FROM pages WHERE id = ANY($1)").bind(rows).execute(&mut *conn).await?;
+        sqlx::query("DELETE FROM pages WHERE id = ANY($1)")
+            .bind(rows)
+            .execute(&mut *conn)
+            .await?;
     }
     if !explicit.is_empty() {
-        sqlx::query("DELETE FROM page_targets WHERE page = ANY($1)").bind(explicit).execute(conn).await?;
+        sqlx::query("DELETE FROM page_targets WHERE page = ANY($1)")
+            .bind(explicit)
+            .execute(conn)
+            .await?;
     }
     Ok(())
 }

@@ -19,7 +19,11 @@ use crate::Result;
 use crate::postgres::shared::Shared;
 
 /// Places in the log that a replica must have replayed before it may be asked; `None` = one of the pushes must be read on the primary, or there is no replica.
-pub(super) async fn places(shared: &Shared, conn: &mut PgConnection, pushes: &[PushKey]) -> Result<Option<Vec<String>>> {
+pub(super) async fn places(
+    shared: &Shared,
+    conn: &mut PgConnection,
+    pushes: &[PushKey],
+) -> Result<Option<Vec<String>>> {
     if shared.replica.is_none() || pushes.is_empty() {
         return Ok(None);
     }
@@ -65,10 +69,11 @@ where
 
 /// Has this server replayed all of these places? A primary replays nothing.
 async fn has_replayed(conn: &mut PgConnection, places: &[String]) -> Result<bool> {
-    let replayed: Option<bool> =
-        sqlx::query_scalar("SELECT pg_last_wal_replay_lsn() >= (SELECT max(place::pg_lsn) FROM unnest($1::text[]) AS place)")
-            .bind(places)
-            .fetch_one(conn)
-            .await?;
+    let replayed: Option<bool> = sqlx::query_scalar(
+        "SELECT pg_last_wal_replay_lsn() >= (SELECT max(place::pg_lsn) FROM unnest($1::text[]) AS place)",
+    )
+    .bind(places)
+    .fetch_one(conn)
+    .await?;
     Ok(replayed.unwrap_or(false))
 }

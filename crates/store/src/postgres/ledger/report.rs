@@ -39,7 +39,8 @@ fn chunks(reports: Vec<Report>) -> Vec<Vec<Report>> {
     let (mut used, mut removals, mut pages) = (0, 0, HashSet::new());
     for report in reports {
         let cost = rows(&report);
-        let fits = used + cost <= MAX_ROWS && removals + report.dead.len() <= MAX_REMOVALS && !pages.contains(&report.id);
+        let fits =
+            used + cost <= MAX_ROWS && removals + report.dead.len() <= MAX_REMOVALS && !pages.contains(&report.id);
         if !fits || chunks.is_empty() {
             chunks.push(Vec::new());
             (used, removals) = (0, 0);
@@ -94,7 +95,8 @@ impl Rows {
             all.pushes = Push::lock_many(conn, &locked.into_iter().collect::<Vec<_>>()).await?;
         }
         if !read.is_empty() {
-            all.pushes.append(&mut Push::read_many(conn, &read.into_iter().collect::<Vec<_>>()).await?);
+            all.pushes
+                .append(&mut Push::read_many(conn, &read.into_iter().collect::<Vec<_>>()).await?);
         }
         books.lock_legs(conn, &changing).await?;
         if !of_legs.is_empty() {
@@ -251,7 +253,13 @@ fn enter_own(books: &mut Books, writes: &mut Writes, report: &Report, (push, own
         Next::Settle => {
             all_accounted(report, own.expected, true);
             let stored = stored.of_pushes.get(&push.key).map(Vec::as_slice);
-            books.settle_own_page(push, &own, progress.counts.clone(), &progress.left_over, stored.unwrap_or_default());
+            books.settle_own_page(
+                push,
+                &own,
+                progress.counts.clone(),
+                &progress.left_over,
+                stored.unwrap_or_default(),
+            );
             return;
         }
         Next::Continue => None,
@@ -324,21 +332,13 @@ impl Listed {
         }
         Ok(Self {
             of_pages: Page::targets_of(conn, &pages).await?,
-            of_pushes: match pushes.is_empty() {
-                true => BTreeMap::new(),
-                false => OwnPage::targets_of(conn, &pushes).await?,
-            },
+            of_pushes: OwnPage::targets_of(conn, &pushes).await?,
         })
     }
 }
 
 /// Takes the dead out of the registry, in the transaction that counts them.
-async fn forget(
-    conn: &mut PgConnection,
-    reports: &[Report],
-    held: &[Option<Held<'_>>],
-    now: Timestamp,
-) -> Result<()> {
+async fn forget(conn: &mut PgConnection, reports: &[Report], held: &[Option<Held<'_>>], now: Timestamp) -> Result<()> {
     let mut found = Vec::new();
     for (report, held) in reports.iter().zip(held) {
         if let Some(Held::Own(push, _) | Held::Page(push, _)) = held {

@@ -6,8 +6,8 @@ use bugle_model::{DeviceKey, Flow, Lane, PageId, Progress, PushKey, PushState, R
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 
-pub(super) use crate::books::Providers;
 use crate::books;
+pub(super) use crate::books::Providers;
 use crate::codec::{progress, targets};
 use crate::{Error, Result};
 
@@ -31,7 +31,10 @@ pub(super) type Pushes = BTreeMap<PushKey, (Push, OwnPage)>;
 
 impl Push {
     pub(super) async fn read(conn: &mut PgConnection, key: PushKey) -> Result<Option<Self>> {
-        Ok(Self::read_many(conn, &[key.0]).await?.remove(&key).map(|(push, _)| push))
+        Ok(Self::read_many(conn, &[key.0])
+            .await?
+            .remove(&key)
+            .map(|(push, _)| push))
     }
 
     /// The pushes of these keys that there are, with their own pages.
@@ -122,7 +125,10 @@ pub(super) struct OwnPage {
 impl OwnPage {
     /// Its targets.
     pub(super) async fn targets(conn: &mut PgConnection, push: PushKey) -> Result<Vec<targets::Stored>> {
-        Ok(Self::targets_of(conn, &[push.0]).await?.remove(&push).unwrap_or_default())
+        Ok(Self::targets_of(conn, &[push.0])
+            .await?
+            .remove(&push)
+            .unwrap_or_default())
     }
 
     /// The targets of many pushes' own pages.
@@ -130,6 +136,9 @@ impl OwnPage {
         conn: &mut PgConnection,
         pushes: &[i64],
     ) -> Result<BTreeMap<PushKey, Vec<targets::Stored>>> {
+        if pushes.is_empty() {
+            return Ok(BTreeMap::new());
+        }
         let rows = sqlx::query("SELECT key, targets FROM pushes WHERE key = ANY($1) AND targets IS NOT NULL")
             .bind(pushes)
             .fetch_all(conn)

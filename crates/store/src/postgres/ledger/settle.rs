@@ -16,8 +16,8 @@ use sqlx::PgConnection;
 
 use super::leftovers::LeftOvers;
 use super::legs::{self, Leg, LegKey};
-use super::rows::{self, Content, OwnPage, Page, Push, int};
 use super::pages;
+use super::rows::{self, Content, OwnPage, Page, Push, int};
 use crate::Result;
 use crate::books::{self, Change};
 use crate::codec::progress;
@@ -71,7 +71,11 @@ impl Books {
 
     /// Locks legs that will change, before pages are locked. Others are locked when the books are closed.
     pub(super) async fn lock_legs(&mut self, conn: &mut PgConnection, keys: &BTreeSet<LegKey>) -> Result<()> {
-        let missing: Vec<LegKey> = keys.iter().filter(|key| !self.legs.contains_key(key)).copied().collect();
+        let missing: Vec<LegKey> = keys
+            .iter()
+            .filter(|key| !self.legs.contains_key(key))
+            .copied()
+            .collect();
         if !missing.is_empty() {
             self.legs.append(&mut legs::lock(conn, &missing).await?);
         }
@@ -138,8 +142,7 @@ impl Books {
             ..Progress::default()
         });
         let rejected = books::is_refused(own.answered, own.payload);
-        let state = (left_over.is_empty())
-            .then(|| books::end_state(push.state, push.expires_at, rejected, self.now));
+        let state = (left_over.is_empty()).then(|| books::end_state(push.state, push.expires_at, rejected, self.now));
         self.own.push(OwnEnd {
             key: push.key,
             account,
@@ -166,7 +169,11 @@ impl Books {
                 self.left_overs.add(push, left, what);
             } else {
                 // Nobody can send it, and nobody may wait for it.
-                tracing::error!(push = push.0, position = left.position, "a left-over that its page does not have");
+                tracing::error!(
+                    push = push.0,
+                    position = left.position,
+                    "a left-over that its page does not have"
+                );
                 change.counts.failed += 1;
             }
         }
@@ -226,7 +233,11 @@ impl Books {
             })
             .collect();
         legs::write(tx.conn(), &entries).await?;
-        Ok(legs.iter().filter(|(_, leg)| leg.rejected).map(|(key, _)| *key).collect())
+        Ok(legs
+            .iter()
+            .filter(|(_, leg)| leg.rejected)
+            .map(|(key, _)| *key)
+            .collect())
     }
 
     /// Closed legs without a page have ended.

@@ -7,7 +7,7 @@ use bugle_model::{AppId, Counts, LegStatus, PushKey, PushState, PushStatus, Push
 use sqlx::{PgConnection, Row};
 
 use super::rows::{self, OwnPage, Page, Push};
-use super::{holds, sweep};
+use super::{ending, holds, targets};
 use crate::Result;
 use crate::postgres::shared::Shared;
 
@@ -135,15 +135,11 @@ async fn add_pages(conn: &mut PgConnection, push: PushKey, sums: &mut BTreeMap<u
     Ok(())
 }
 
-async fn add_own_page(
-    conn: &mut PgConnection,
-    push: &Push,
-    own: &OwnPage,
-    sums: &mut BTreeMap<u8, Sum>,
-) -> Result<()> {
+async fn add_own_page(conn: &mut PgConnection, push: &Push, own: &OwnPage, sums: &mut BTreeMap<u8, Sum>) -> Result<()> {
     add_counts(sums, &own.progress.counts);
     if own.due.is_some() {
-        for (route, targets) in sweep::waiting_by_route(conn, push, own).await? {
+        let targets = targets::of_own_page(conn, push, own).await?;
+        for (route, targets) in ending::waiting_by_route(own, &targets) {
             sums.entry(route.code()).or_default().targeted += targets;
         }
     }

@@ -1,4 +1,4 @@
-//! Takes pages, prolongs leases, reads again.
+//! Takes pages.
 //!
 //! A page is taken by one statement that locks, compares and writes: a free row gets a new epoch and a lease on the database's clock; a row that somebody is writing
 //! just now is passed over. Its targets are read after that has been committed, so what is read is at least as new as the lease. A lease whose taker goes away expires.
@@ -7,19 +7,17 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bugle_model::{Flow, PageId, PushKey, Taken, Target, Timestamp, Verdict};
+use bugle_model::{AppId, Flow, PageId, Progress, PushKey, Taken, Target, Timestamp};
 use sqlx::{PgConnection, Row};
 
+use super::extend::{Names, micros};
 use super::legs::{self, Leg, LegKey};
-use super::rows::{self, Content, OwnPage, Page, Push, Pushes, int, own_page};
-use super::targets::{self, Explicit};
 use super::replica;
+use super::rows::{Content, OwnPage, Page, Push, Pushes, int, own_page};
+use super::targets::{self, Explicit};
 use crate::Result;
 use crate::codec::targets::{Stored, decode};
 use crate::postgres::shared::Shared;
-
-/// Longer than any lease that makes sense.
-const LONGEST: Duration = Duration::from_hours(365 * 24);
 
 /// Pages that were leased just now.
 #[derive(Default)]
@@ -36,34 +34,13 @@ struct OwnLease {
     body: Option<Vec<u8>>,
 }
 
-/// Names of page rows, as columns.
-#[derive(Default)]
-struct Names {
-    pushes: Vec<i64>,
-    routes: Vec<i16>,
-    seqs: Vec<i64>,
-}
-
-impl Names {
-    fn of(pages: impl IntoIterator<Item = PageId>) -> Self {
-        let mut names = Self::default();
-        for page in pages {
-            let Some(leg) = page.leg else { continue };
-            names.pushes.push(page.push.0);
-            names.routes.push(i16::from(leg.code()));
-            names.seqs.push(page.seq);
-        }
-        names
-    }
-}
-
 fn own_keys(pages: &[PageId]) -> Vec<i64> {
-    let keys: BTreeSet<i64> = pages.iter().filter(|page| page.leg.is_none()).map(|page| page.push.0).collect();
+    let keys: BTreeSet<i64> = pages
+        .iter()
+        .filter(|page| page.leg.is_none())
+        .map(|page| page.push.0)
+        .collect();
     keys.into_iter().collect()
-}
-
-fn micros(lease: Duration) -> i64 {
-    i64::try_from(lease.min(LONGEST).as_micros()).unwrap_or(i64::MAX)
 }
 
 pub(super) async fn take(
@@ -183,83 +160,102 @@ async fn release(shared: &Arc<Shared>, leased: &Arc<Leased>) -> Result<()> {
         .await
 }
 
-/// What is read of leased pages beside their ranges' targets.
+/// What is read of leased pages.
 struct Context {
     pushes: Pushes,
     legs: BTreeMap<LegKey, Leg>,
-    explicit: HashMap<PageId, Vec<Target>>,
-    apps: HashMap<i32, bugle_model::AppId>,
+    targets: HashMap<PageId, Vec<Target>>,
+    apps: HashMap<i32, AppId>,
     /// What a replica must know to serve the ranges.
     places: Option<Vec<String>>,
 }
 
 async fn read(shared: &Arc<Shared>, leased: &Arc<Leased>, now: Timestamp) -> Result<Vec<Taken>> {
-    let (context, rows) = (Arc::clone(shared), Arc::clone(leased));
-    let mut context = shared
-        .read(move |conn| {
-            let (shared, leased) = (Arc::clone(&context), Arc::clone(&rows));
-            Box::pin(async move { read_context(conn, &shared, &leased).await })
-        })
-        .await?;
-    let (pushes, places) = (Arc::new(std::mem::take(&mut context.pushes)), context.places.take());
-    let mut targets = std::mem::take(&mut context.explicit);
+    let (own, rows) = (Arc::clone(shared), Arc::clone(leased));
+    let context = shared.read(move |conn| {
+        let (shared, leased) = (Arc::clone(&own), Arc::clone(&rows));
+        Box::pin(async move { read_context(conn, &shared, &leased).await })
+    });
+    let mut context = context.await?;
     if leased.pages.iter().any(|page| page.content != Content::Explicit) {
-        let (pushes, leased) = (Arc::clone(&pushes), Arc::clone(leased));
-        let ranges = replica::read(shared, places, move |conn| {
-            let (pushes, leased) = (Arc::clone(&pushes), Arc::clone(&leased));
+        let (pushes, rows) = (Arc::new(context.pushes.clone()), Arc::clone(leased));
+        let ranges = replica::read(shared, context.places.take(), move |conn| {
+            let (pushes, leased) = (Arc::clone(&pushes), Arc::clone(&rows));
             Box::pin(async move { read_ranges(conn, &pushes, &leased.pages).await })
         });
-        targets.extend(ranges.await?);
+        context.targets.extend(ranges.await?);
     }
-    let mut taken = Vec::with_capacity(leased.own.len() + leased.pages.len());
-    for lease in &leased.own {
-        let Some(app) = context.apps.get(&lease.push.app) else { continue };
-        let id = own_page(lease.push.key);
-        taken.push(Taken {
+    Ok(context.taken(leased, now))
+}
+
+impl Context {
+    /// The pages as their takers get them.
+    fn taken(mut self, leased: &Leased, now: Timestamp) -> Vec<Taken> {
+        let mut taken = Vec::with_capacity(leased.own.len() + leased.pages.len());
+        for lease in &leased.own {
+            let page = self.page(own_page(lease.push.key), &lease.push, &lease.own.progress);
+            taken.extend(page.map(|page| Taken {
+                epoch: lease.own.epoch,
+                flow: lease.push.flow(false, now),
+                body: lease.body.clone(),
+                ..page
+            }));
+        }
+        for page in &leased.pages {
+            // A push that is forgotten has no pages.
+            let Some((push, _)) = self.pushes.get(&page.id.push).cloned() else {
+                continue;
+            };
+            let rejected = self
+                .legs
+                .get(&(page.id.push, page.leg.code()))
+                .is_some_and(|leg| leg.rejected);
+            let flow = push.flow(rejected, now);
+            let epoch = page.epoch;
+            taken.extend(
+                self.page(page.id, &push, &page.progress)
+                    .map(|page| Taken { epoch, flow, ..page }),
+            );
+        }
+        taken
+    }
+
+    fn page(&mut self, id: PageId, push: &Push, progress: &Progress) -> Option<Taken> {
+        Some(Taken {
             id,
-            epoch: lease.own.epoch,
-            app: app.clone(),
-            lane: lease.push.lane,
-            expires_at: lease.push.expires_at,
-            flow: lease.push.flow(false, now),
-            progress: lease.own.progress.clone(),
-            targets: targets.remove(&id).unwrap_or_default(),
-            body: lease.body.clone(),
-        });
-    }
-    for page in &leased.pages {
-        let Some((push, _)) = pushes.get(&page.id.push) else { continue };
-        let Some(app) = context.apps.get(&push.app) else { continue };
-        let rejected = context.legs.get(&(page.id.push, page.leg.code())).is_some_and(|leg| leg.rejected);
-        taken.push(Taken {
-            id: page.id,
-            epoch: page.epoch,
-            app: app.clone(),
+            epoch: 0,
+            app: self.apps.get(&push.app)?.clone(),
             lane: push.lane,
             expires_at: push.expires_at,
-            flow: push.flow(rejected, now),
-            progress: page.progress.clone(),
-            targets: targets.remove(&page.id).unwrap_or_default(),
+            flow: Flow::Paused,
+            progress: progress.clone(),
+            targets: self.targets.remove(&id).unwrap_or_default(),
             body: None,
-        });
+        })
     }
-    Ok(taken)
 }
 
 async fn read_context(conn: &mut PgConnection, shared: &Shared, leased: &Leased) -> Result<Context> {
     let (mut pushes, mut of_legs) = (Pushes::new(), BTreeMap::new());
     if !leased.pages.is_empty() {
-        let keys: BTreeSet<LegKey> = leased.pages.iter().map(|page| (page.id.push, page.leg.code())).collect();
+        let keys: BTreeSet<LegKey> = leased
+            .pages
+            .iter()
+            .map(|page| (page.id.push, page.leg.code()))
+            .collect();
         of_legs = legs::read(conn, &keys.iter().copied().collect::<Vec<_>>()).await?;
         let keys: BTreeSet<i64> = keys.iter().map(|(push, _)| push.0).collect();
         pushes = Push::read_many(conn, &keys.into_iter().collect::<Vec<_>>()).await?;
     }
-    let explicit = read_explicit(conn, leased, &pushes).await?;
+    let targets = read_explicit(conn, leased, &pushes).await?;
     let mut apps = HashMap::new();
-    for push in leased.own.iter().map(|lease| &lease.push).chain(pushes.values().map(|(push, _)| push)) {
-        if !apps.contains_key(&push.app) {
-            apps.insert(push.app, shared.apps.name(conn, push.app).await?);
-        }
+    for push in leased
+        .own
+        .iter()
+        .map(|lease| &lease.push)
+        .chain(pushes.values().map(|(push, _)| push))
+    {
+        apps.insert(push.app, shared.apps.name(conn, push.app).await?);
     }
     let ranges = leased.pages.iter().filter(|page| page.content != Content::Explicit);
     let walked: BTreeSet<PushKey> = ranges.map(|page| page.id.push).collect();
@@ -267,7 +263,7 @@ async fn read_context(conn: &mut PgConnection, shared: &Shared, leased: &Leased)
     Ok(Context {
         pushes,
         legs: of_legs,
-        explicit,
+        targets,
         apps,
         places,
     })
@@ -279,7 +275,11 @@ async fn read_explicit(
     leased: &Leased,
     pushes: &Pushes,
 ) -> Result<HashMap<PageId, Vec<Target>>> {
-    let listed: Vec<&Page> = leased.pages.iter().filter(|page| page.content == Content::Explicit).collect();
+    let listed: Vec<&Page> = leased
+        .pages
+        .iter()
+        .filter(|page| page.content == Content::Explicit)
+        .collect();
     let rows: Vec<i64> = listed.iter().map(|page| page.row).collect();
     let mut stored = Page::targets_of(conn, &rows).await?;
     let (mut names, mut wanted) = (Vec::new(), Vec::new());
@@ -293,7 +293,9 @@ async fn read_explicit(
         });
     }
     for page in listed {
-        let Some((push, _)) = pushes.get(&page.id.push) else { continue };
+        let Some((push, _)) = pushes.get(&page.id.push) else {
+            continue;
+        };
         names.push(page.id);
         wanted.push(Explicit {
             push,
@@ -319,165 +321,4 @@ async fn read_ranges(conn: &mut PgConnection, pushes: &Pushes, pages: &[Page]) -
         all.insert(page.id, targets);
     }
     Ok(all)
-}
-
-pub(super) async fn body(shared: &Arc<Shared>, push: PushKey) -> Result<Option<Arc<[u8]>>> {
-    let body: Option<Option<Vec<u8>>> = shared
-        .read(move |conn| {
-            Box::pin(async move {
-                let body = sqlx::query_scalar("SELECT body FROM pushes WHERE key = $1").bind(push.0);
-                Ok(body.fetch_optional(conn).await?)
-            })
-        })
-        .await?;
-    Ok(body.flatten().map(Arc::from))
-}
-
-/// Always on the primary: what was read before is too old to be trusted.
-pub(super) async fn reread(shared: &Arc<Shared>, id: PageId, after: i64) -> Result<Vec<Target>> {
-    shared
-        .read(move |conn| Box::pin(async move { read_again(conn, id, after).await }))
-        .await
-}
-
-async fn read_again(conn: &mut PgConnection, id: PageId, after: i64) -> Result<Vec<Target>> {
-    let Some((push, mut own)) = Push::read_many(conn, &[id.push.0]).await?.remove(&id.push) else {
-        return Ok(Vec::new());
-    };
-    let Some(leg) = id.leg else {
-        if own.due.is_none() {
-            return Ok(Vec::new());
-        }
-        (own.progress.position, own.progress.open) = (after, Vec::new());
-        return targets::of_own_page(conn, &push, &own).await;
-    };
-    let Some(mut page) = Page::read(conn, id.push, leg, id.seq).await? else {
-        return Ok(Vec::new());
-    };
-    (page.progress.position, page.progress.open) = (after, Vec::new());
-    if let Content::Range(first, upto) = page.content {
-        return targets::range(conn, &push, leg, (first, upto), &page.progress).await;
-    }
-    let stored = Page::targets_of(conn, &[page.row]).await?.remove(&page.row).unwrap_or_default();
-    let wanted = Explicit {
-        push: &push,
-        route: leg,
-        stored,
-        progress: &page.progress,
-    };
-    Ok(targets::explicit(conn, &[wanted]).await?.remove(0))
-}
-
-/// Flows of pages whose leases were prolonged, by page and epoch.
-type Prolonged = HashMap<(PageId, u64), Flow>;
-
-pub(super) async fn extend(
-    shared: &Arc<Shared>,
-    pages: &[(PageId, u64)],
-    lease: Duration,
-    now: Timestamp,
-) -> Result<Vec<Verdict>> {
-    let asked: Arc<[(PageId, u64)]> = Arc::from(pages);
-    shared
-        .read(move |conn| {
-            let asked = Arc::clone(&asked);
-            Box::pin(async move {
-                let mut flows = extend_own(conn, &asked, lease, now).await?;
-                flows.extend(extend_pages(conn, &asked, lease, now).await?);
-                let verdict = |page| flows.get(page).map_or(Verdict::Lost, |flow| Verdict::Written(*flow));
-                Ok(asked.iter().map(verdict).collect())
-            })
-        })
-        .await
-}
-
-async fn extend_own(
-    conn: &mut PgConnection,
-    asked: &[(PageId, u64)],
-    lease: Duration,
-    now: Timestamp,
-) -> Result<Prolonged> {
-    let (keys, epochs): (Vec<i64>, Vec<i64>) = (asked.iter().filter(|(page, _)| page.leg.is_none()))
-        .map(|(page, epoch)| (page.push.0, int(*epoch)))
-        .unzip();
-    if keys.is_empty() {
-        return Ok(Prolonged::new());
-    }
-    let rows: Vec<(i64, i64, String, i64)> = sqlx::query_as(
-        "WITH held AS MATERIALIZED (
-            SELECT p.key FROM unnest($1::bigint[], $2::bigint[]) AS w(key, epoch) JOIN pushes p ON p.key = w.key
-             WHERE p.epoch = w.epoch AND p.lease_until IS NOT NULL AND p.page_due IS NOT NULL
-             ORDER BY p.key FOR UPDATE OF p)
-         UPDATE pushes p SET lease_until = greatest(p.lease_until, clock_timestamp() + $3 * interval '1 microsecond')
-           FROM held WHERE p.key = held.key
-         RETURNING p.key, p.epoch, p.state, p.expires_at",
-    )
-    .bind(keys)
-    .bind(epochs)
-    .bind(micros(lease))
-    .fetch_all(conn)
-    .await?;
-    rows.into_iter()
-        .map(|(key, epoch, state, expires_at)| {
-            let flow = crate::books::flow(rows::state(&state)?, Timestamp(expires_at), false, now);
-            Ok(((own_page(PushKey(key)), rows::count(epoch)), flow))
-        })
-        .collect()
-}
-
-async fn extend_pages(
-    conn: &mut PgConnection,
-    asked: &[(PageId, u64)],
-    lease: Duration,
-    now: Timestamp,
-) -> Result<Prolonged> {
-    let pages: Vec<&(PageId, u64)> = asked.iter().filter(|(page, _)| page.leg.is_some()).collect();
-    if pages.is_empty() {
-        return Ok(Prolonged::new());
-    }
-    let names = Names::of(pages.iter().map(|(page, _)| *page));
-    let found: Vec<(i64, i16, i64, i64)> = sqlx::query_as(
-        "WITH held AS MATERIALIZED (
-            SELECT p.id FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::bigint[]) AS w(push, route, seq, epoch)
-              JOIN pages p ON p.push = w.push AND p.route = w.route AND p.seq = w.seq
-             WHERE p.epoch = w.epoch AND p.lease_until IS NOT NULL
-             ORDER BY p.id FOR UPDATE OF p)
-         UPDATE pages p SET lease_until = greatest(p.lease_until, clock_timestamp() + $5 * interval '1 microsecond')
-           FROM held WHERE p.id = held.id
-         RETURNING p.push, p.route, p.seq, p.epoch",
-    )
-    .bind(names.pushes)
-    .bind(names.routes)
-    .bind(names.seqs)
-    .bind(pages.iter().map(|(_, epoch)| int(*epoch)).collect::<Vec<_>>())
-    .bind(micros(lease))
-    .fetch_all(&mut *conn)
-    .await?;
-    let mut extended = Vec::with_capacity(found.len());
-    for (push, code, seq, epoch) in found {
-        extended.push((PushKey(push), rows::route(code)?, seq, rows::count(epoch)));
-    }
-    let keys: BTreeSet<LegKey> = extended.iter().map(|(push, leg, ..)| (*push, leg.code())).collect();
-    let of: BTreeSet<i64> = keys.iter().map(|(push, _)| push.0).collect();
-    let pushes = Push::read_many(conn, &of.into_iter().collect::<Vec<_>>()).await?;
-    let legs = legs::read(conn, &keys.into_iter().collect::<Vec<_>>()).await?;
-    let flows = extended.into_iter().filter_map(|(push, leg, seq, epoch)| {
-        let rejected = legs.get(&(push, leg.code())).is_some_and(|leg| leg.rejected);
-        let flow = pushes.get(&push)?.0.flow(rejected, now);
-        let id = PageId {
-            push,
-            leg: Some(leg),
-            seq,
-        };
-        Some(((id, epoch), flow))
-    });
-    Ok(flows.collect())
-}
-
-/// The flow of a push; `None` = unknown, or ended.
-pub(super) async fn flow(shared: &Arc<Shared>, push: PushKey, now: Timestamp) -> Result<Option<Flow>> {
-    let push = shared
-        .read(move |conn| Box::pin(async move { Push::read(conn, push).await }))
-        .await?;
-    Ok(push.filter(|push| !push.ended).map(|push| push.flow(false, now)))
 }

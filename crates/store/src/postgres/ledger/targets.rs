@@ -147,7 +147,11 @@ impl Device {
 }
 
 /// Devices by id that there are: of each its key and its route.
-pub(super) async fn by_ids(conn: &mut PgConnection, apps: &[i32], ids: &[&str]) -> Result<HashMap<(i32, String), Device>> {
+pub(super) async fn by_ids(
+    conn: &mut PgConnection,
+    apps: &[i32],
+    ids: &[&str],
+) -> Result<HashMap<(i32, String), Device>> {
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
@@ -233,7 +237,12 @@ pub(super) async fn range(
     };
     let mut targets = Vec::new();
     let open = audience.members(conn, &progress.open).await?;
-    targets.extend(audience::tokens(conn, leg, &open).await?.into_iter().map(|found| fresh(leg, found)));
+    targets.extend(
+        audience::tokens(conn, leg, &open)
+            .await?
+            .into_iter()
+            .map(|found| fresh(leg, found)),
+    );
     let from = DeviceKey(after.0.max(progress.position));
     let mut keys = audience.keys((from, upto), bugle_model::MAX_PAGE);
     loop {

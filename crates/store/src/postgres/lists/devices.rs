@@ -36,21 +36,30 @@ async fn list(
     few: i64,
 ) -> Result<Listing<DeviceDetails>> {
     let by = by(conn, app, filter, few).await?;
-    let total = match paging.count_total {
-        true => Some(count(conn, query("SELECT count(*)", by, app, filter)).await?),
-        false => None,
+    let total = if paging.count_total {
+        Some(count(conn, query("SELECT count(*)", by, app, filter)).await?)
+    } else {
+        None
     };
-    let page = page(query(ROWS, by, app, filter), by, paging.after.as_deref(), i64::from(paging.limit) + 1);
+    let page = page(
+        query(ROWS, by, app, filter),
+        by,
+        paging.after.as_deref(),
+        i64::from(paging.limit) + 1,
+    );
     let mut found = fetch(conn, page, Stored::read).await?;
     let limit = usize::try_from(paging.limit).unwrap_or(usize::MAX);
     let has_more = found.len() > limit;
     found.truncate(limit);
-    let mut channels = match with_channels {
-        true => Some(channels(conn, &found).await?),
-        false => None,
+    let mut channels = if with_channels {
+        Some(channels(conn, &found).await?)
+    } else {
+        None
     };
     let items = found.into_iter().map(|stored| DeviceDetails {
-        channels: channels.as_mut().map(|all| all.remove(&stored.key.0).unwrap_or_default()),
+        channels: channels
+            .as_mut()
+            .map(|all| all.remove(&stored.key.0).unwrap_or_default()),
         device: stored.device,
     });
     Ok(Listing {
@@ -71,7 +80,9 @@ async fn channels(conn: &mut PgConnection, devices: &[Stored]) -> Result<HashMap
     for (key, channel) in rows {
         channels.entry(key).or_default().push(channel);
     }
-    channels.values_mut().for_each(|names| names.sort_unstable());
+    for names in channels.values_mut() {
+        names.sort_unstable();
+    }
     Ok(channels)
 }
 
@@ -82,7 +93,10 @@ pub(in crate::postgres) async fn lock_to_remove(
     filter: &DeviceFilter,
     limit: usize,
 ) -> Result<Vec<i64>> {
-    fetch(conn, removal("SELECT d.key", app, filter, limit), |row| Ok(row.try_get(0)?)).await
+    fetch(conn, removal("SELECT d.key", app, filter, limit), |row| {
+        Ok(row.try_get(0)?)
+    })
+    .await
 }
 
 /// Each row is compared again when it is locked, and passed over if it no longer passes.
@@ -114,9 +128,18 @@ pub(super) fn query(columns: &str, by: By, app: i32, filter: &DeviceFilter) -> Q
         return query;
     }
     // A device has few channels and the filter may have many: each of the device's is looked up among the filter's.
-    let channel = if filter.channels.len() == 1 { "s.channel" } else { "(s.channel || '')" };
-    query.push(" AND EXISTS (SELECT 1 FROM subscriptions s WHERE s.key = d.key AND ").push(channel);
-    query.push(" = ANY(").push_bind(texts(&filter.channels)).push(") OFFSET 0)");
+    let channel = if filter.channels.len() == 1 {
+        "s.channel"
+    } else {
+        "(s.channel || '')"
+    };
+    query
+        .push(" AND EXISTS (SELECT 1 FROM subscriptions s WHERE s.key = d.key AND ")
+        .push(channel);
+    query
+        .push(" = ANY(")
+        .push_bind(texts(&filter.channels))
+        .push(") OFFSET 0)");
     query
 }
 

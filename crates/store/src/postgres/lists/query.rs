@@ -49,7 +49,9 @@ pub(super) type Query = QueryBuilder<Postgres>;
 pub(super) fn devices(columns: &str, by: By, app: i32, filter: &DeviceFilter) -> Query {
     let mut query = Query::new(format!("{columns} FROM "));
     if by == By::Members {
-        query.push("(SELECT DISTINCT key FROM subscriptions WHERE app = ").push_bind(app);
+        query
+            .push("(SELECT DISTINCT key FROM subscriptions WHERE app = ")
+            .push_bind(app);
         query.push(" AND channel = ANY(").push_bind(texts(&filter.channels));
         query.push(") OFFSET 0) m JOIN ");
     }
@@ -64,10 +66,18 @@ pub(super) fn devices(columns: &str, by: By, app: i32, filter: &DeviceFilter) ->
     tokens(&mut query, filter);
     users(&mut query, by, &filter.users);
     if !filter.providers.is_empty() {
-        mask(&mut query, filter.providers.iter().copied().map(Provider::code), "d.provider");
+        mask(
+            &mut query,
+            filter.providers.iter().copied().map(Provider::code),
+            "d.provider",
+        );
     }
     if !filter.platforms.is_empty() {
-        mask(&mut query, filter.platforms.iter().copied().map(Platform::code), "d.platform");
+        mask(
+            &mut query,
+            filter.platforms.iter().copied().map(Platform::code),
+            "d.platform",
+        );
     }
     query
 }
@@ -84,7 +94,10 @@ fn tokens(query: &mut Query, filter: &DeviceFilter) {
 
 fn users(query: &mut Query, by: By, users: &[String]) {
     if let (By::User, [user]) = (by, users) {
-        query.push(" AND d.user_id = ").push_bind(text(user)).push(" AND d.user_id <> ''");
+        query
+            .push(" AND d.user_id = ")
+            .push_bind(text(user))
+            .push(" AND d.user_id <> ''");
     } else if !users.is_empty() {
         query.push(" AND d.user_id = ANY(").push_bind(texts(users)).push(")");
         if by == By::Users {
@@ -96,7 +109,12 @@ fn users(query: &mut Query, by: By, users: &[String]) {
 /// Only rows whose column has one of these codes. The planner takes a `CASE` for something that half of all rows pass, and for nothing that an index could help with.
 pub(super) fn mask(query: &mut Query, codes: impl Iterator<Item = u8>, column: &str) {
     let bits = codes.fold(0_i32, |bits, code| bits | 1 << code);
-    query.push(" AND CASE (").push_bind(bits).push(" >> ").push(column).push(") & 1 WHEN 1 THEN true ELSE false END");
+    query
+        .push(" AND CASE (")
+        .push_bind(bits)
+        .push(" >> ")
+        .push(column)
+        .push(") & 1 WHEN 1 THEN true ELSE false END");
 }
 
 /// The same without NUL, which no stored text has: nothing that is stored is between the two.
@@ -111,7 +129,11 @@ pub(super) fn texts(texts: &[String]) -> Vec<String> {
 }
 
 /// Runs a statement that was put together and reads its rows.
-pub(super) async fn fetch<T>(conn: &mut PgConnection, mut query: Query, read: fn(&PgRow) -> Result<T>) -> Result<Vec<T>> {
+pub(super) async fn fetch<T>(
+    conn: &mut PgConnection,
+    mut query: Query,
+    read: fn(&PgRow) -> Result<T>,
+) -> Result<Vec<T>> {
     // There are too many forms to keep a plan for each.
     let rows = query.build().persistent(false).fetch_all(conn).await?;
     rows.iter().map(read).collect()

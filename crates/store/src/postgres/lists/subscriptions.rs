@@ -41,12 +41,15 @@ async fn list(
     paging: &Paging,
     few: i64,
 ) -> Result<Listing<Subscription>> {
-    let total = match paging.count_total {
-        true => {
-            let walk = if By::names(&filter.device).is_some() { Walk::Devices } else { Walk::Range };
-            Some(count(conn, walk.query("SELECT count(*)", app, filter)).await?)
-        }
-        false => None,
+    let total = if paging.count_total {
+        let walk = if By::names(&filter.device).is_some() {
+            Walk::Devices
+        } else {
+            Walk::Range
+        };
+        Some(count(conn, walk.query("SELECT count(*)", app, filter)).await?)
+    } else {
+        None
     };
     let place = match paging.after.as_deref() {
         None => Some(Place::start()),
@@ -112,8 +115,10 @@ async fn merge(
     let mut first: BTreeSet<Named> = BTreeSet::new();
     let mut channels = texts(&filter.device.channels);
     channels.retain(|channel| channel.starts_with(&filter.channel_prefix));
-    let pairs: Vec<(&String, Route)> =
-        channels.iter().flat_map(|channel| routes(&filter.device).map(move |route| (channel, route))).collect();
+    let pairs: Vec<(&String, Route)> = channels
+        .iter()
+        .flat_map(|channel| routes(&filter.device).map(move |route| (channel, route)))
+        .collect();
     for pairs in pairs.chunks(PAIRS) {
         let upto = match first.last() {
             Some((key, _)) if first.len() >= limit => *key,
@@ -129,7 +134,12 @@ async fn merge(
         )
         .bind(app)
         .bind(pairs.iter().map(|(channel, _)| channel.as_str()).collect::<Vec<_>>())
-        .bind(pairs.iter().map(|(_, route)| i16::from(route.code())).collect::<Vec<_>>())
+        .bind(
+            pairs
+                .iter()
+                .map(|(_, route)| i16::from(route.code()))
+                .collect::<Vec<_>>(),
+        )
         .bind(pairs.iter().map(|(channel, _)| after(channel)).collect::<Vec<_>>())
         .bind(upto)
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
@@ -163,7 +173,11 @@ impl Walk {
         let mut range = Query::new("SELECT 1 FROM subscriptions s WHERE s.app = ");
         range.push_bind(app);
         channels(&mut range, "s.channel", filter);
-        Ok(if exceeds(conn, range, few).await? { Self::Order } else { Self::Range })
+        Ok(if exceeds(conn, range, few).await? {
+            Self::Order
+        } else {
+            Self::Range
+        })
     }
 
     /// `SELECT` these columns of subscriptions `s`.
@@ -228,7 +242,10 @@ impl Walk {
 fn channels(query: &mut Query, column: &str, filter: &SubscriptionFilter) {
     let (names, prefix) = (&filter.device.channels, &filter.channel_prefix);
     if !names.is_empty() {
-        query.push(format!(" AND {column} = ANY(")).push_bind(texts(names)).push(")");
+        query
+            .push(format!(" AND {column} = ANY("))
+            .push_bind(texts(names))
+            .push(")");
     }
     if prefix.contains('\0') {
         query.push(" AND false");

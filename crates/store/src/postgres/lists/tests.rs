@@ -5,7 +5,7 @@ use proptest::sample::subsequence;
 use sqlx::{Connection as _, PgConnection};
 
 use super::devices::{ROWS, by, page, query, removal};
-use super::query::{By, Query, fetch};
+use super::query::{Query, fetch};
 use super::subscriptions::{NAMES, Walk};
 use super::{FEW, devices, subscriptions};
 use crate::postgres::{connect, migrate};
@@ -96,7 +96,12 @@ fn a_walk_in_the_lists_order_finds_what_sorting_finds() {
         tokio::sync::Mutex::new(conn)
     });
     let after = prop_oneof!["", "d2", "d5[0-9]", "d2\0[0-9]", "00000000000000[0-7][0-9a-f]-[abc]"];
-    let asked = (filter(), prop_oneof![Just(""), Just("a"), Just("ab"), Just("c"), Just("c\0")], after, 1..50_u32);
+    let asked = (
+        filter(),
+        prop_oneof![Just(""), Just("a"), Just("ab"), Just("c"), Just("c\0")],
+        after,
+        1..50_u32,
+    );
     let result = proptest::test_runner::TestRunner::default().run(&asked, |asked| {
         runtime.block_on(async { compare(&mut *conn.lock().await, asked).await });
         Ok(())
@@ -112,13 +117,19 @@ async fn plan(conn: &mut PgConnection, query: Query) -> String {
 
 /// Must walk these indexes and nothing else, and sort only where it may.
 fn assert_walks(plan: &str, indexes: &[&str], sorts: bool) {
-    let used = plan.lines().filter(|line| line.contains(" using ") || line.contains("Bitmap Index Scan on"));
+    let used = plan
+        .lines()
+        .filter(|line| line.contains(" using ") || line.contains("Bitmap Index Scan on"));
     let used: Vec<&str> = used.collect();
     assert_eq!(used.len(), indexes.len(), "{plan}");
     for index in indexes {
         assert!(used.iter().any(|line| line.contains(index)), "no {index}:\n{plan}");
     }
-    assert_eq!(plan.matches("Index Cond").count(), indexes.len(), "an index is read from end to end:\n{plan}");
+    assert_eq!(
+        plan.matches("Index Cond").count(),
+        indexes.len(),
+        "an index is read from end to end:\n{plan}"
+    );
     assert!(!plan.contains("Seq Scan"), "{plan}");
     assert_eq!(plan.contains("Sort"), sorts, "{plan}");
 }
@@ -138,24 +149,50 @@ async fn plans(conn: &mut PgConnection, filter: &DeviceFilter, few: i64) -> (Str
     (devices, plan(conn, listed).await)
 }
 
-#[tokio::test]
-async fn each_list_walks_an_index_that_its_filter_narrows() {
+const ID: &str = "devices_by_id";
+const OF_DEVICE: &str = "subscriptions_by_device";
+
+async fn filled() -> (Database, PgConnection) {
     let database = bugle_testkit::postgres::database();
     let mut conn = connect(&database).await;
     fill(&mut conn, 20_000).await;
-    let all = DeviceFilter::default;
-    let (id, token, user) = ("devices_by_id", "devices_by_token", "devices_by_user");
-    let of_device = "subscriptions_by_device";
-    let named = [
-        (DeviceFilter { ids: texts(&["d1", "d2"]), ..all() }, id, true),
-        (DeviceFilter { tokens: texts(&["t2", "t4"]), ..all() }, token, true),
-        (DeviceFilter { users: texts(&["u1"]), ..all() }, user, false),
-        (DeviceFilter { users: texts(&["u1", "u2"]), ..all() }, user, true),
+    (database, conn)
+}
+
+/// A filter that names devices, the index that they are found by, and whether they are sorted.
+fn naming() -> [(DeviceFilter, &'static str, bool); 4] {
+    let filters = [
+        [&["d1", "d2"][..], &[], &[]],
+        [&[], &["t2", "t4"], &[]],
+        [&[], &[], &["u1"]],
+        [&[], &[], &["u1", "u2"]],
     ];
-    for (filter, index, sorts) in named {
+    let indexes = [
+        (ID, true),
+        ("devices_by_token", true),
+        ("devices_by_user", false),
+        ("devices_by_user", true),
+    ];
+    let mut indexes = indexes.into_iter();
+    filters.map(|[ids, tokens, users]| {
+        let (index, sorts) = indexes.next().unwrap();
+        let filter = DeviceFilter {
+            ids: texts(ids),
+            tokens: texts(tokens),
+            users: texts(users),
+            ..DeviceFilter::default()
+        };
+        (filter, index, sorts)
+    })
+}
+
+#[tokio::test]
+async fn lists_of_named_devices_walk_the_index_that_names_them() {
+    let (_database, mut conn) = filled().await;
+    for (filter, index, sorts) in naming() {
         let (devices, subscriptions) = plans(&mut conn, &filter, FEW).await;
         assert_walks(&devices, &[index], sorts);
-        assert_walks(&subscriptions, &[index, of_device], true);
+        assert_walks(&subscriptions, &[index, OF_DEVICE], true);
         let removed = removal("EXPLAIN (COSTS OFF) SELECT d.key", 1, &filter, 256);
         assert_walks(&plan(&mut conn, removed).await, &[index], true);
         // The same devices of some channels, providers and platforms.
@@ -166,26 +203,39 @@ async fn each_list_walks_an_index_that_its_filter_narrows() {
             ..filter
         };
         let (devices, subscriptions) = plans(&mut conn, &filter, FEW).await;
-        assert_walks(&devices, &[index, of_device], sorts);
-        assert_walks(&subscriptions, &[index, of_device], true);
+        assert_walks(&devices, &[index, OF_DEVICE], sorts);
+        assert_walks(&subscriptions, &[index, OF_DEVICE], true);
     }
-    let members = DeviceFilter { channels: texts(&["c"]), ..all() };
-    let (devices, subscriptions) = plans(&mut conn, &members, FEW).await;
+}
+
+#[tokio::test]
+async fn all_other_lists_walk_few_members_or_the_lists_order() {
+    let (_database, mut conn) = filled().await;
+    let all = DeviceFilter::default;
+    let of = |channels| DeviceFilter { channels, ..all() };
+    let (devices, subscriptions) = plans(&mut conn, &of(texts(&["c"])), FEW).await;
     assert_walks(&devices, &["subscriptions_pkey", "devices_pkey"], true);
     assert_walks(&subscriptions, &["subscriptions_pkey"], true);
     for channels in [texts(&["c"]), texts(&["a", "b"])] {
-        let (devices, subscriptions) = plans(&mut conn, &DeviceFilter { channels, ..all() }, 0).await;
-        assert_walks(&devices, &[id, of_device], false);
-        assert_walks(&subscriptions, &[of_device], false);
+        let (devices, subscriptions) = plans(&mut conn, &of(channels), 0).await;
+        assert_walks(&devices, &[ID, OF_DEVICE], false);
+        assert_walks(&subscriptions, &[OF_DEVICE], false);
     }
-    let rare = DeviceFilter { providers: vec![Provider::Hms], platforms: vec![Platform::Web], ..all() };
+    let rare = DeviceFilter {
+        providers: vec![Provider::Hms],
+        platforms: vec![Platform::Web],
+        ..all()
+    };
     for filter in [all(), rare] {
         let (devices, subscriptions) = plans(&mut conn, &filter, 0).await;
-        assert_walks(&devices, &[id], false);
-        assert_walks(&subscriptions, &[of_device], false);
+        assert_walks(&devices, &[ID], false);
+        assert_walks(&subscriptions, &[OF_DEVICE], false);
     }
-    let nobody = DeviceFilter { users: texts(&["", "u1"]), ..all() };
+    let nobody = DeviceFilter {
+        users: texts(&["", "u1"]),
+        ..all()
+    };
     let (devices, subscriptions) = plans(&mut conn, &nobody, 0).await;
-    assert_walks(&devices, &[id], false);
-    assert_walks(&subscriptions, &[of_device, "devices_pkey"], false);
+    assert_walks(&devices, &[ID], false);
+    assert_walks(&subscriptions, &[OF_DEVICE, "devices_pkey"], false);
 }

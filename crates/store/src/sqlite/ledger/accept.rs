@@ -1,17 +1,15 @@
 //! Writes pushes down.
 
-use bugle_model::{
-    Accepted, DeviceId, Lane, MAX_PAGE, NewPush, PageId, PageRef, Platform, Provider, PushKey, Route,
-};
+use bugle_model::{Accepted, DeviceId, Lane, MAX_PAGE, NewPush, PageId, PageRef, Platform, Provider, PushKey, Route};
 use rusqlite::Connection;
 
 use super::rows::{Providers, Push, own_page};
 use super::settle::Books;
 use super::targets::Found;
 use super::{Context, pages};
+use crate::Result;
 use crate::books::plan::{Part, Plan};
 use crate::sqlite::writer::{Cost, Tx};
-use crate::Result;
 
 impl Plan {
     /// What writing it takes.

@@ -7,9 +7,9 @@ use rusqlite::Connection;
 
 use super::query::{By, Query, bits, json_texts};
 use crate::Result;
-use crate::sqlite::devices as single;
 use crate::registry::filter::{routes, successor};
 use crate::registry::place::{self, Place};
+use crate::sqlite::devices as single;
 use crate::sqlite::rows::{Stored, corrupt};
 
 pub(super) const IN_ORDER: &str = "ORDER BY 1, 2 LIMIT :limit";

@@ -54,7 +54,9 @@ async fn named_devices_are_one_page_whatever_they_are(#[values(Backend::Sqlite, 
 
 #[rstest]
 #[tokio::test]
-async fn the_account_of_a_push_that_waits_has_its_routes_already(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn the_account_of_a_push_that_waits_has_its_routes_already(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let world = World::new(backend).await;
     world.device("phone", ANDROID, &[]).await;
     world.accept("p", ids(&["phone", "nobody"])).await;
@@ -66,7 +68,9 @@ async fn the_account_of_a_push_that_waits_has_its_routes_already(#[values(Backen
 
 #[rstest]
 #[tokio::test]
-async fn raw_tokens_topics_and_conditions_need_no_registry(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn raw_tokens_topics_and_conditions_need_no_registry(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let world = World::new(backend).await;
     world.accept("tokens", tokens(2)).await;
     world
@@ -98,7 +102,9 @@ async fn raw_tokens_topics_and_conditions_need_no_registry(#[values(Backend::Sql
 
 #[rstest]
 #[tokio::test]
-async fn more_than_a_hundred_ids_are_split_by_route_and_the_useless_are_counted_at_once(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn more_than_a_hundred_ids_are_split_by_route_and_the_useless_are_counted_at_once(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let world = World::new(backend).await;
     let mut names: Vec<String> = (0..95).map(|n| format!("nobody{n}")).collect();
     for n in 0..10 {
@@ -169,7 +175,9 @@ async fn a_push_to_unknown_ids_only_ends_at_once(#[values(Backend::Sqlite, Backe
 
 #[rstest]
 #[tokio::test]
-async fn ten_thousand_raw_tokens_are_ten_pages_with_each_token_once(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn ten_thousand_raw_tokens_are_ten_pages_with_each_token_once(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let world = World::new(backend).await;
     world.accept("p", tokens(10_000)).await;
     assert_eq!(world.ears.pages().len(), 10);
@@ -229,6 +237,43 @@ async fn of_many_requests_with_one_uid_one_is_accepted(#[values(Backend::Sqlite,
     assert_eq!(answers.iter().filter(|a| **a == Accepted::New).count(), 1);
     assert_eq!(answers.iter().filter(|a| **a == Accepted::Repeated).count(), 7);
     assert_eq!(world.due().await.len(), 1);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_crowd_of_requests_is_told_apart(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+    let world = World::new(backend).await;
+    // Each uid comes three times at once: twice the same, once another push, of another app every fifth time.
+    let push = |n: u32| {
+        let mut push = world.push(&format!("p{}", n % 200), tokens(1));
+        push.hash = [u8::from(n >= 400); 32];
+        if n.is_multiple_of(5) {
+            push.app = AppId::parse("other").unwrap();
+        }
+        push
+    };
+    let accepts = (0..600).map(|n| world.store().accept(push(n)));
+    let answers: Vec<Accepted> = join_all(accepts.collect())
+        .await
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
+    for uid in 0..200 {
+        let mut told = [uid, uid + 200, uid + 400].map(|n| answers[n]);
+        told.sort_by_key(|answer| {
+            [Accepted::New, Accepted::Repeated, Accepted::Conflict]
+                .iter()
+                .position(|a| a == answer)
+        });
+        let same = [Accepted::New, Accepted::Repeated, Accepted::Conflict];
+        assert!(
+            told == same || told == [Accepted::New, Accepted::Conflict, Accepted::Conflict],
+            "{told:?}"
+        );
+    }
+    let handed = world.ears.pages();
+    assert_eq!((handed.len(), world.due().await.len()), (200, 200));
+    assert_eq!(handed.iter().filter(|page| page.app.as_str() == "other").count(), 40);
 }
 
 /// Polls all of them until all are ready.

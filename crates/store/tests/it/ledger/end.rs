@@ -21,7 +21,9 @@ async fn cancel(world: &World, push: &str) -> bool {
 
 #[rstest]
 #[tokio::test]
-async fn a_cancelled_push_ends_at_once_where_nobody_works_on_it(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn a_cancelled_push_ends_at_once_where_nobody_works_on_it(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let world = World::new(backend).await;
     world.device("phone", ANDROID, &["news"]).await;
     world.accept("own", ids(&["phone", "nobody"])).await;
@@ -87,7 +89,9 @@ async fn what_is_in_somebodys_hands_is_left_to_them(#[values(Backend::Sqlite, Ba
 
 #[rstest]
 #[tokio::test]
-async fn what_was_done_before_a_cancel_stays_counted_and_left_overs_are_called_off(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn what_was_done_before_a_cancel_stays_counted_and_left_overs_are_called_off(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     for recipient in [tokens(10), tokens(110)] {
         let world = World::new(backend).await;
         world.accept("p", recipient).await;
@@ -117,7 +121,9 @@ async fn what_was_done_before_a_cancel_stays_counted_and_left_overs_are_called_o
 
 #[rstest]
 #[tokio::test]
-async fn only_a_known_push_can_be_cancelled_and_an_ended_one_stays(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn only_a_known_push_can_be_cancelled_and_an_ended_one_stays(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let world = World::new(backend).await;
     assert!(!cancel(&world, "p").await);
     world.accept("p", tokens(1)).await;
@@ -185,7 +191,9 @@ async fn every_push_expires_without_a_sender(#[values(Backend::Sqlite, Backend::
 
 #[rstest]
 #[tokio::test]
-async fn an_expired_page_in_hands_is_ended_by_its_holder_before_or_after_the_sweep(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn an_expired_page_in_hands_is_ended_by_its_holder_before_or_after_the_sweep(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     for sweep_first in [true, false] {
         let world = World::new(backend).await;
         world.accept("p", tokens(150)).await;
@@ -219,7 +227,9 @@ async fn an_expired_page_in_hands_is_ended_by_its_holder_before_or_after_the_swe
 
 #[rstest]
 #[tokio::test]
-async fn a_sweep_of_a_page_whose_holder_is_dead_ends_the_push(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn a_sweep_of_a_page_whose_holder_is_dead_ends_the_push(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let world = World::new(backend).await;
     world.accept("p", tokens(150)).await;
     let due = world.due().await;
@@ -256,7 +266,9 @@ async fn a_sweep_goes_step_by_step(#[values(Backend::Sqlite, Backend::Postgres)]
 
 #[rstest]
 #[tokio::test]
-async fn what_has_ended_keeps_its_account_and_no_secret(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn what_has_ended_keeps_its_account_and_no_secret(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let world = World::new(backend).await;
     world.accept("own", tokens(3)).await;
     world.accept("split", tokens(150)).await;
@@ -271,7 +283,9 @@ async fn what_has_ended_keeps_its_account_and_no_secret(#[values(Backend::Sqlite
 
 #[rstest]
 #[tokio::test]
-async fn old_accounts_are_forgotten_and_running_pushes_are_not(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn old_accounts_are_forgotten_and_running_pushes_are_not(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let world = World::new(backend).await;
     world.device("phone", ANDROID, &["news"]).await;
     for n in 0..300 {

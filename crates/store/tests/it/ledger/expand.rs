@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use bugle_model::{DeviceKey, PushKey, PushState, Route};
-use bugle_store::Expansion;
+use bugle_store::{Config, DatabaseUrl, Expansion};
 use rstest::rstest;
 
 use super::world::{ANDROID, APNS, Fate, HOUR, IOS, World, app, channels, sent, settle, token_texts, tokens};
-use crate::backend::Backend;
+use crate::backend::{Backend, Place};
 
 async fn android_leg(world: &World) -> PushKey {
     let legs = world.store().open_legs(world.now(), 100).await.unwrap();
@@ -16,7 +16,9 @@ async fn android_leg(world: &World) -> PushKey {
 
 #[rstest]
 #[tokio::test]
-async fn several_channels_are_merged_and_each_device_comes_once(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn several_channels_are_merged_and_each_device_comes_once(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let world = World::new(backend).await;
     world.devices("both", 3, &["a", "b"]).await;
     world.devices("a", 3, &["a"]).await;
@@ -40,7 +42,9 @@ async fn several_channels_are_merged_and_each_device_comes_once(#[values(Backend
 
 #[rstest]
 #[tokio::test]
-async fn devices_registered_after_the_leg_began_are_not_meant(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn devices_registered_after_the_leg_began_are_not_meant(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let world = World::new(backend).await;
     world.devices("old", 5, &["news"]).await;
     world.accept("p", channels(&["news"])).await;
@@ -55,7 +59,9 @@ async fn devices_registered_after_the_leg_began_are_not_meant(#[values(Backend::
 
 #[rstest]
 #[tokio::test]
-async fn a_walk_is_cut_into_pages_and_goes_on_where_it_ended(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn a_walk_is_cut_into_pages_and_goes_on_where_it_ended(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let world = World::new(backend).await;
     world.devices("d", 2_300, &["news"]).await;
     world.accept("p", channels(&["news"])).await;
@@ -79,7 +85,9 @@ async fn a_walk_is_cut_into_pages_and_goes_on_where_it_ended(#[values(Backend::S
 
 #[rstest]
 #[tokio::test]
-async fn an_audience_of_exactly_the_room_closes_with_the_walk(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn an_audience_of_exactly_the_room_closes_with_the_walk(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let world = World::new(backend).await;
     world.devices("d", 3, &["news"]).await;
     world.accept("p", channels(&["news"])).await;
@@ -124,7 +132,9 @@ async fn a_first_walk_with_another_bound_is_stale(#[values(Backend::Sqlite, Back
 
 #[rstest]
 #[tokio::test]
-async fn a_push_to_an_empty_channel_ends_with_its_first_expansion(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn a_push_to_an_empty_channel_ends_with_its_first_expansion(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let world = World::new(backend).await;
     world.accept("p", channels(&["news"])).await;
     assert_eq!(world.ears.legs(), 1);
@@ -166,7 +176,9 @@ async fn open_legs_come_by_age_and_only_while_they_run(#[values(Backend::Sqlite,
 
 #[rstest]
 #[tokio::test]
-async fn a_walk_of_a_push_that_ran_out_meanwhile_is_stale(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn a_walk_of_a_push_that_ran_out_meanwhile_is_stale(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let world = World::new(backend).await;
     world.device("phone", ANDROID, &["news"]).await;
     world.accept("p", channels(&["news"])).await;
@@ -211,4 +223,28 @@ async fn what_is_outstanding_counts_closed_legs_too(#[values(Backend::Sqlite, Ba
     assert_eq!(world.store().outstanding().await.unwrap(), [(app(), raw, 1_200)]);
     world.drive(|_| Fate::Sent).await;
     assert!(world.store().outstanding().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_server_that_has_not_replayed_the_push_is_not_asked_for_its_audience() {
+    let world = World::new(Backend::Postgres).await;
+    // It replays nothing, and knows nobody.
+    let other = World::new(Backend::Postgres).await;
+    let Place::Postgres(behind) = &other.place else {
+        unreachable!("it is PostgreSQL")
+    };
+    let config = Config {
+        replica_url: Some(DatabaseUrl::new(behind.url())),
+        ..Config::default()
+    };
+    let (clock, ears) = (world.clock.clone(), world.ears.clone());
+    let store = world.place.open(&config, clock, ears).await.unwrap();
+    world.devices("d", 3, &["news"]).await;
+    world.accept("p", channels(&["news"])).await;
+    let push = android_leg(&world).await;
+    let walk = store.walk(push, ANDROID, 100).await.unwrap().unwrap();
+    assert_eq!(walk.ranges.iter().map(|range| range.count).sum::<u32>(), 3);
+    store.expand(walk, world.now()).await.unwrap();
+    let taken = store.take(&world.due().await, HOUR).await.unwrap();
+    assert_eq!(token_texts(&taken[0]), ["token-d0001", "token-d0002", "token-d0003"]);
 }

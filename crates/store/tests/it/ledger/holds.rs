@@ -20,7 +20,9 @@ async fn hold(world: &World, route: Route, reason: Option<HoldReason>) -> bugle_
 
 #[rstest]
 #[tokio::test]
-async fn the_clock_of_a_route_stands_still_while_it_is_on_hold(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn the_clock_of_a_route_stands_still_while_it_is_on_hold(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let mut world = World::new(backend).await;
     let begin = world.now().0;
     assert!(world.store().holds().await.unwrap().is_empty());
@@ -53,7 +55,9 @@ async fn the_clock_of_a_route_stands_still_while_it_is_on_hold(#[values(Backend:
 
 #[rstest]
 #[tokio::test]
-async fn pages_of_a_route_on_hold_are_passed_over_and_come_back(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn pages_of_a_route_on_hold_are_passed_over_and_come_back(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let world = World::new(backend).await;
     world.device("phone", ANDROID, &["news"]).await;
     world.device("pad", IOS, &["news"]).await;
@@ -94,7 +98,9 @@ async fn pages_of_a_route_on_hold_are_passed_over_and_come_back(#[values(Backend
 
 #[rstest]
 #[tokio::test]
-async fn raw_tokens_and_topics_wait_for_the_hold_of_their_route(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn raw_tokens_and_topics_wait_for_the_hold_of_their_route(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let world = World::new(backend).await;
     world.accept("few", tokens(1)).await;
     world.accept("many", tokens(101)).await;
@@ -116,7 +122,9 @@ async fn raw_tokens_and_topics_wait_for_the_hold_of_their_route(#[values(Backend
 
 #[rstest]
 #[tokio::test]
-async fn targets_of_a_held_route_can_be_parked_as_left_overs(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn targets_of_a_held_route_can_be_parked_as_left_overs(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let world = World::new(backend).await;
     world.device("phone", ANDROID, &[]).await;
     world.accept("p", ids(&["phone"])).await;
@@ -136,7 +144,9 @@ async fn targets_of_a_held_route_can_be_parked_as_left_overs(#[values(Backend::S
 
 #[rstest]
 #[tokio::test]
-async fn a_probe_gets_the_page_that_is_due_longest_and_none_that_is_scheduled(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn a_probe_gets_the_page_that_is_due_longest_and_none_that_is_scheduled(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let world = World::new(backend).await;
     let raw = Route::raw(Provider::Fcm);
     assert!(world.store().waiting_page(&app(), raw).await.unwrap().is_none());

@@ -64,7 +64,11 @@ impl Model {
 
     /// One store or the other, in no order, but the same one whenever the same things are done.
     fn store(&self) -> &dyn Store {
-        let mixed = self.asked.get().wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        let mixed = self
+            .asked
+            .get()
+            .wrapping_mul(0x5851_f42d_4c95_7f2d)
+            .wrapping_add(0x1405_7b7e_f767_814f);
         self.asked.set(mixed);
         match &self.second {
             Some(second) if mixed >> 63 == 1 => &*second.store,
@@ -107,8 +111,7 @@ impl Model {
             Op::Hold(route, on) => {
                 let reason = on.then_some(HoldReason::Outage);
                 let now = self.world.now();
-                self
-                    .store()
+                self.store()
                     .set_hold(&app(), *route.get(&ROUTES), reason, now)
                     .await
                     .unwrap();
@@ -313,8 +316,7 @@ impl Model {
         let name = format!("push{}", push.index(self.tallies.len()) + 1);
         self.tallies.get_mut(&name).unwrap().stopped = true;
         assert!(
-            self
-                .store()
+            self.store()
                 .cancel(&app(), &uid(&name), self.world.now())
                 .await
                 .unwrap()
@@ -391,7 +393,10 @@ proptest! {
 }
 
 fn run(backend: Backend, stores: usize, ops: Vec<Op>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let mut model = Model::new(backend, stores).await;
         for op in ops {

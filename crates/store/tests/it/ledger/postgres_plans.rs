@@ -8,14 +8,18 @@ const SOURCES: &[&str] = &[
     include_str!("../../../src/postgres/ledger/accept.rs"),
     include_str!("../../../src/postgres/ledger/audience.rs"),
     include_str!("../../../src/postgres/ledger/due.rs"),
+    include_str!("../../../src/postgres/ledger/ending.rs"),
     include_str!("../../../src/postgres/ledger/expand.rs"),
+    include_str!("../../../src/postgres/ledger/extend.rs"),
     include_str!("../../../src/postgres/ledger/forget.rs"),
     include_str!("../../../src/postgres/ledger/holds.rs"),
     include_str!("../../../src/postgres/ledger/leftovers.rs"),
     include_str!("../../../src/postgres/ledger/legs.rs"),
+    include_str!("../../../src/postgres/ledger/own.rs"),
     include_str!("../../../src/postgres/ledger/pages.rs"),
     include_str!("../../../src/postgres/ledger/replica.rs"),
     include_str!("../../../src/postgres/ledger/report.rs"),
+    include_str!("../../../src/postgres/ledger/reread.rs"),
     include_str!("../../../src/postgres/ledger/rows.rs"),
     include_str!("../../../src/postgres/ledger/settle.rs"),
     include_str!("../../../src/postgres/ledger/status.rs"),
@@ -59,7 +63,9 @@ const FILL: &str = "
 fn statements() -> Vec<&'static str> {
     let verbs = ["SELECT ", "INSERT ", "UPDATE ", "DELETE ", "WITH "];
     let literals = SOURCES.iter().flat_map(|source| source.split('"').skip(1).step_by(2));
-    let all: Vec<&str> = literals.filter(|text| verbs.iter().any(|verb| text.starts_with(verb))).collect();
+    let all: Vec<&str> = literals
+        .filter(|text| verbs.iter().any(|verb| text.starts_with(verb)))
+        .collect();
     assert!(all.len() > 70, "the statements are no longer found: {}", all.len());
     all
 }
@@ -68,14 +74,23 @@ fn statements() -> Vec<&'static str> {
 async fn filled() -> (Place, PgConnection) {
     let place = Backend::Postgres.place();
     let clock = std::sync::Arc::new(bugle_testkit::TestClock::new());
-    let store = place.open(&bugle_store::Config::default(), clock, std::sync::Arc::new(crate::fixture::Deaf)).await;
+    let store = place
+        .open(
+            &bugle_store::Config::default(),
+            clock,
+            std::sync::Arc::new(crate::fixture::Deaf),
+        )
+        .await;
     drop(store.unwrap());
     let Place::Postgres(database) = &place else {
         unreachable!("it is PostgreSQL")
     };
     let mut conn = PgConnection::connect(&database.url()).await.unwrap();
     for statement in FILL.split(';') {
-        sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut conn).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(statement.to_owned()))
+            .execute(&mut conn)
+            .await
+            .unwrap();
     }
     (place, conn)
 }
@@ -83,14 +98,26 @@ async fn filled() -> (Place, PgConnection) {
 /// The lines of a statement's plan.
 async fn plan(conn: &mut PgConnection, sql: &str) -> Vec<String> {
     let run = |text: String| sqlx::raw_sql(AssertSqlSafe(text));
-    run(format!("PREPARE explained AS {sql}")).execute(&mut *conn).await.unwrap_or_else(|e| panic!("{e}\n{sql}"));
-    let arguments: i64 = sqlx::query_scalar("SELECT cardinality(parameter_types)::bigint FROM pg_prepared_statements WHERE name = 'explained'")
-        .fetch_one(&mut *conn)
+    run(format!("PREPARE explained AS {sql}"))
+        .execute(&mut *conn)
+        .await
+        .unwrap_or_else(|e| panic!("{e}\n{sql}"));
+    let arguments: i64 = sqlx::query_scalar(
+        "SELECT cardinality(parameter_types)::bigint FROM pg_prepared_statements WHERE name = 'explained'",
+    )
+    .fetch_one(&mut *conn)
+    .await
+    .unwrap();
+    let nulls = vec!["NULL"; usize::try_from(arguments).unwrap()].join(", ");
+    let execute = if nulls.is_empty() {
+        String::new()
+    } else {
+        format!("({nulls})")
+    };
+    let lines = run(format!("EXPLAIN EXECUTE explained{execute}"))
+        .fetch_all(&mut *conn)
         .await
         .unwrap();
-    let nulls = vec!["NULL"; usize::try_from(arguments).unwrap()].join(", ");
-    let execute = if nulls.is_empty() { String::new() } else { format!("({nulls})") };
-    let lines = run(format!("EXPLAIN EXECUTE explained{execute}")).fetch_all(&mut *conn).await.unwrap();
     run("DEALLOCATE explained".to_owned()).execute(conn).await.unwrap();
     lines.iter().map(|row| sqlx::Row::get(row, 0)).collect()
 }
@@ -104,14 +131,22 @@ fn rows(line: &str) -> f64 {
 #[tokio::test]
 async fn no_statement_scans_a_table_or_sorts_one() {
     let (_place, mut conn) = filled().await;
-    sqlx::raw_sql("SET plan_cache_mode = force_generic_plan").execute(&mut conn).await.unwrap();
+    sqlx::raw_sql("SET plan_cache_mode = force_generic_plan")
+        .execute(&mut conn)
+        .await
+        .unwrap();
     let mut wrong = Vec::new();
     for sql in statements() {
         let lines = plan(&mut conn, sql).await;
         let is_wrong = lines.iter().any(|line| {
             let scans = line.contains("Seq Scan") && !MAY_SCAN.iter().any(|may| line.contains(may));
             let whole = ["Sort ", "Hash ", "HashAggregate", "Materialize"].iter().any(|node| {
-                line.trim_start().trim_start_matches("->").trim_start().starts_with(node) && line.contains("rows=") && rows(line) > FEW
+                line.trim_start()
+                    .trim_start_matches("->")
+                    .trim_start()
+                    .starts_with(node)
+                    && line.contains("rows=")
+                    && rows(line) > FEW
             });
             scans || whole
         });
@@ -119,21 +154,44 @@ async fn no_statement_scans_a_table_or_sorts_one() {
             wrong.push(format!("{sql}\n{}", lines.join("\n")));
         }
     }
-    assert!(wrong.is_empty(), "{} statements:\n\n{}", wrong.len(), wrong.join("\n\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} statements:\n\n{}",
+        wrong.len(),
+        wrong.join("\n\n")
+    );
 }
 
 /// What a statement beginning so reads, and how.
 #[tokio::test]
 async fn the_hot_statements_use_the_indexes_that_were_made_for_them() {
     let (_place, mut conn) = filled().await;
-    sqlx::raw_sql("SET plan_cache_mode = force_generic_plan").execute(&mut conn).await.unwrap();
+    sqlx::raw_sql("SET plan_cache_mode = force_generic_plan")
+        .execute(&mut conn)
+        .await
+        .unwrap();
     let hot = [
-        ("SELECT array_agg(key) FROM (\n", "Index Only Scan using subscriptions_pkey"),
-        ("SELECT array_agg(key), string_agg(token, ' ') FROM (\n", "Index Scan using devices_pkey"),
-        ("SELECT array_agg(key), string_agg(token, ' ') FROM devices", "devices_pkey"),
-        ("SELECT key FROM subscriptions WHERE", "Index Only Scan using subscriptions_pkey"),
+        (
+            "SELECT array_agg(key) FROM (\n",
+            "Index Only Scan using subscriptions_pkey",
+        ),
+        (
+            "SELECT array_agg(key), string_agg(token, ' ') FROM (\n",
+            "Index Scan using devices_pkey",
+        ),
+        (
+            "SELECT array_agg(key), string_agg(token, ' ') FROM devices",
+            "devices_pkey",
+        ),
+        (
+            "SELECT key FROM subscriptions WHERE",
+            "Index Only Scan using subscriptions_pkey",
+        ),
         ("SELECT l.push, l.route, l.app, l.outstanding", "using legs_open"),
-        ("SELECT app, route, sum(outstanding)", "Index Only Scan using legs_waiting"),
+        (
+            "SELECT app, route, sum(outstanding)",
+            "Index Only Scan using legs_waiting",
+        ),
         ("SELECT p.id, p.push, p.route", "using pages_by_id"),
         ("SELECT w.at, c.id, c.seq", "pages_by_due"),
         ("SELECT due, push, seq FROM pages", "using pages_by_due"),

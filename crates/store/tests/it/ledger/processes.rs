@@ -57,7 +57,9 @@ async fn of_two_that_accept_one_uid_at_once_one_is_told_that_it_is_new() {
 async fn groups_of_two_processes_that_hold_the_same_uids_do_not_deadlock() {
     let (world, second) = two().await;
     let accept = |store: Arc<dyn Store>, backwards: bool| {
-        let mut pushes: Vec<_> = (0..400).map(|n| world.push(&format!("p{}", n % 200), tokens(1))).collect();
+        let mut pushes: Vec<_> = (0..400)
+            .map(|n| world.push(&format!("p{}", n % 200), tokens(1)))
+            .collect();
         if backwards {
             pushes.reverse();
         }
@@ -131,7 +133,10 @@ async fn who_was_relieved_writes_nothing() {
         assert_eq!(extended, [Verdict::Lost]);
         assert_eq!(format!("{:?}", world.status("p").await), before);
         assert_eq!(world.count("SELECT count(*) FROM devices"), 2, "nobody is forgotten");
-        assert!(due(world.store(), world.now()).await.is_empty(), "the page is in the other's hands");
+        assert!(
+            due(world.store(), world.now()).await.is_empty(),
+            "the page is in the other's hands"
+        );
 
         let done = settle(&new, |_| Fate::Sent);
         let told = second.store.report(vec![done], world.now()).await.unwrap();
@@ -146,7 +151,9 @@ async fn a_hold_of_one_process_holds_the_other_back() {
     let (world, second) = two().await;
     let raw = Route::raw(Provider::Fcm);
     world.accept("p", tokens(101)).await;
-    world.accept("q", Recipient::Topic(Provider::Fcm, "news".to_owned())).await;
+    world
+        .accept("q", Recipient::Topic(Provider::Fcm, "news".to_owned()))
+        .await;
     let hold = |store: Arc<dyn Store>, reason| {
         let now = world.now();
         async move { store.set_hold(&app(), raw, reason, now).await.unwrap() }
@@ -191,7 +198,10 @@ async fn what_two_processes_sweep_and_forget_at_once_is_counted_once() {
     assert_eq!((pages, pushes), (150, 150));
     for n in 0..150 {
         let status = world.status(&format!("p{n}")).await;
-        assert_eq!((status.state, total(&status).1.expired), (PushState::Expired, [2, 110, 1][n % 3]));
+        assert_eq!(
+            (status.state, total(&status).1.expired),
+            (PushState::Expired, [2, 110, 1][n % 3])
+        );
     }
 
     world.clock.advance(HOUR);
@@ -233,6 +243,26 @@ async fn a_process_does_not_hear_itself() {
     assert_eq!(second.ears.legs(), 1, "at the commit, and not again");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_of_pushes_is_a_few_notifications() {
+    let (world, second) = two().await;
+    let begin = std::time::Instant::now();
+    let accepts: Vec<_> = (0..200)
+        .map(|n| {
+            let (store, push) = (world.shared(), world.push(&format!("p{n}"), channels(&["news"])));
+            tokio::spawn(async move { store.accept(push).await.unwrap() })
+        })
+        .collect();
+    for accept in accepts {
+        assert_eq!(accept.await.unwrap(), Accepted::New);
+    }
+    second.ears.hear_legs().await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let most = begin.elapsed().as_millis() / 20 + 2;
+    assert!(u128::from(second.ears.legs()) < most, "more than one in 20 ms");
+    assert_eq!(world.ears.legs(), 200);
+}
+
 #[tokio::test]
 async fn a_listener_that_lost_its_connection_listens_again() {
     let (world, second) = two().await;
@@ -251,7 +281,8 @@ async fn a_listener_that_lost_its_connection_listens_again() {
 #[tokio::test]
 async fn a_store_that_was_dropped_leaves_no_connection() {
     let world = World::new(Backend::Postgres).await;
-    let connections = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'bugle'";
+    let connections =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'bugle'";
     let second = world.second().await;
     second.store.accept(world.push("p", channels(&["news"]))).await.unwrap();
     world.ears.hear_legs().await;
@@ -262,5 +293,7 @@ async fn a_store_that_was_dropped_leaves_no_connection() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), gone).await.expect("the connections are closed");
+    tokio::time::timeout(Duration::from_secs(20), gone)
+        .await
+        .expect("the connections are closed");
 }

@@ -8,7 +8,9 @@ use crate::backend::Backend;
 
 #[rstest]
 #[tokio::test]
-async fn a_leg_whose_first_hundred_answers_refuse_the_payload_is_rejected(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn a_leg_whose_first_hundred_answers_refuse_the_payload_is_rejected(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let world = World::new(backend).await;
     world.devices("d", 1_500, &["news"]).await;
     world.accept("p", channels(&["news"])).await;
@@ -61,7 +63,9 @@ async fn a_leg_whose_first_hundred_answers_refuse_the_payload_is_rejected(#[valu
 
 #[rstest]
 #[tokio::test]
-async fn one_other_answer_among_the_first_hundred_keeps_a_leg_alive(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn one_other_answer_among_the_first_hundred_keeps_a_leg_alive(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let world = World::new(backend).await;
     world.accept("p", tokens(400)).await;
     let page = world.take_one().await;
@@ -75,7 +79,9 @@ async fn one_other_answer_among_the_first_hundred_keeps_a_leg_alive(#[values(Bac
 
 #[rstest]
 #[tokio::test]
-async fn a_push_of_a_hundred_refused_tokens_is_rejected(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn a_push_of_a_hundred_refused_tokens_is_rejected(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let world = World::new(backend).await;
     world.accept("p", tokens(100)).await;
     let page = world.take_one().await;

@@ -21,7 +21,9 @@ async fn one_page(backend: Backend, count: usize) -> World {
 
 #[rstest]
 #[tokio::test]
-async fn after_a_crash_what_was_open_comes_back_and_what_was_counted_does_not(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn after_a_crash_what_was_open_comes_back_and_what_was_counted_does_not(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let mut world = one_page(backend, 10).await;
     let page = world.take_one().await;
     let mut report = report_on(&page, Next::Continue);
@@ -97,7 +99,9 @@ async fn an_open_device_that_is_gone_is_not_counted(#[values(Backend::Sqlite, Ba
 
 #[rstest]
 #[tokio::test]
-async fn a_page_that_is_given_back_waits_until_it_is_due(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn a_page_that_is_given_back_waits_until_it_is_due(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     for recipient in [tokens(2), tokens(102)] {
         let world = World::new(backend).await;
         world.accept("p", recipient).await;
@@ -119,7 +123,9 @@ async fn a_page_that_is_given_back_waits_until_it_is_due(#[values(Backend::Sqlit
 
 #[rstest]
 #[tokio::test]
-async fn left_overs_of_pages_settled_together_are_merged(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn left_overs_of_pages_settled_together_are_merged(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let world = World::new(backend).await;
     world.accept("p", tokens(3_000)).await;
     let pages = world.take_due().await;
@@ -196,7 +202,9 @@ async fn no_left_over_goes_before_its_time(#[values(Backend::Sqlite, Backend::Po
 
 #[rstest]
 #[tokio::test]
-async fn left_overs_join_those_that_wait_for_the_same_second_already(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn left_overs_join_those_that_wait_for_the_same_second_already(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let world = World::new(backend).await;
     world.accept("p", tokens(2_500)).await;
     let pages = world.take_due().await;
@@ -219,7 +227,9 @@ async fn left_overs_join_those_that_wait_for_the_same_second_already(#[values(Ba
 
 #[rstest]
 #[tokio::test]
-async fn left_overs_do_not_join_a_page_that_somebody_has_taken(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn left_overs_do_not_join_a_page_that_somebody_has_taken(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let world = World::new(backend).await;
     world.accept("p", tokens(1_500)).await;
     let pages = world.take_due().await;
@@ -287,7 +297,9 @@ async fn left_overs_apply_the_pushs_filter_again(#[values(Backend::Sqlite, Backe
 
 #[rstest]
 #[tokio::test]
-async fn left_overs_of_an_own_page_become_pages_of_their_routes(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn left_overs_of_an_own_page_become_pages_of_their_routes(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let world = World::new(backend).await;
     world.device("phone", ANDROID, &[]).await;
     world.device("pad", super::world::IOS, &[]).await;
@@ -369,7 +381,9 @@ async fn nothing_is_forgotten_under_an_old_epoch(#[values(Backend::Sqlite, Backe
 
 #[rstest]
 #[tokio::test]
-async fn a_batch_of_many_pages_is_written_in_steps_and_answered_in_order(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn a_batch_of_many_pages_is_written_in_steps_and_answered_in_order(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let world = World::new(backend).await;
     for n in 0..900 {
         world.device(&format!("d{n}"), ANDROID, &["news"]).await;

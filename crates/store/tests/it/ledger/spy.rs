@@ -67,7 +67,10 @@ impl Line {
 
     fn query(&mut self, sql: &str) -> Vec<PgRow> {
         let (runtime, conn) = self.open.get_or_insert_with(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
             let conn = runtime.block_on(PgConnection::connect(&self.url)).unwrap();
             (runtime, conn)
         });

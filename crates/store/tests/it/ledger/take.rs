@@ -33,7 +33,9 @@ async fn a_page_that_is_named_twice_is_taken_once(#[values(Backend::Sqlite, Back
 
 #[rstest]
 #[tokio::test]
-async fn an_expired_lease_is_given_to_another_worker_and_the_first_can_change_nothing(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn an_expired_lease_is_given_to_another_worker_and_the_first_can_change_nothing(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let world = World::new(backend).await;
     world.accept("p", tokens(2)).await;
     let due = world.due().await;
@@ -61,7 +63,9 @@ async fn an_expired_lease_is_given_to_another_worker_and_the_first_can_change_no
 
 #[rstest]
 #[tokio::test]
-async fn a_late_report_counts_as_long_as_nobody_has_taken_over(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn a_late_report_counts_as_long_as_nobody_has_taken_over(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let world = World::new(backend).await;
     world.accept("p", tokens(2)).await;
     let due = world.due().await;
@@ -170,7 +174,9 @@ async fn targets_are_those_of_the_moment(#[values(Backend::Sqlite, Backend::Post
 
 #[rstest]
 #[tokio::test]
-async fn an_old_device_that_subscribes_after_the_walk_is_found_and_counted(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn an_old_device_that_subscribes_after_the_walk_is_found_and_counted(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let world = World::new(backend).await;
     world.device("late", ANDROID, &[]).await;
     world.device("early", ANDROID, &["news"]).await;
@@ -194,7 +200,9 @@ async fn an_old_device_that_subscribes_after_the_walk_is_found_and_counted(#[val
 
 #[rstest]
 #[tokio::test]
-async fn a_device_that_changes_its_platform_is_counted_where_it_went(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn a_device_that_changes_its_platform_is_counted_where_it_went(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let world = World::new(backend).await;
     let names: Vec<String> = (0..101).map(|n| format!("d{n}")).collect();
     for name in &names {
@@ -229,7 +237,9 @@ async fn a_device_that_changes_its_platform_is_counted_where_it_went(#[values(Ba
 /// The leg that it moves to has ended before, and begins again.
 #[rstest]
 #[tokio::test]
-async fn a_left_over_that_has_moved_to_another_leg_keeps_the_push_alive(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn a_left_over_that_has_moved_to_another_leg_keeps_the_push_alive(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let world = World::new(backend).await;
     let names: Vec<String> = (0..102).map(|n| format!("d{n}")).collect();
     for (n, name) in names.iter().enumerate() {

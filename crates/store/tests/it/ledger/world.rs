@@ -14,8 +14,8 @@ use bugle_store::{Config, Expansion, Handover, Store};
 use bugle_testkit::TestClock;
 use tokio::sync::Notify;
 
-use crate::backend::{Backend, Place};
 use super::spy::Spy;
+use crate::backend::{Backend, Place};
 
 pub(crate) const HOUR: Duration = Duration::from_hours(1);
 pub(crate) const ANDROID: Route = Route {
@@ -57,7 +57,9 @@ impl Ears {
                 self.waked.notified().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), heard).await.expect("legs are waked");
+        tokio::time::timeout(Duration::from_secs(20), heard)
+            .await
+            .expect("legs are waked");
     }
 }
 
@@ -123,8 +125,12 @@ impl World {
         drop(self.store.take());
         if let Place::Postgres(database) = &self.place {
             // In the field the next process waits for this.
-            let _ = database.query("UPDATE pages SET lease_until = clock_timestamp() - interval '1 s' WHERE lease_until IS NOT NULL");
-            let _ = database.query("UPDATE pushes SET lease_until = clock_timestamp() - interval '1 s' WHERE lease_until IS NOT NULL");
+            let _ = database.query(
+                "UPDATE pages SET lease_until = clock_timestamp() - interval '1 s' WHERE lease_until IS NOT NULL",
+            );
+            let _ = database.query(
+                "UPDATE pushes SET lease_until = clock_timestamp() - interval '1 s' WHERE lease_until IS NOT NULL",
+            );
         }
         self.store = Some(self.open(&self.ears).await);
     }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use bugle_model::{DeviceSelector, Registration, SubscriptionFilter};
+use bugle_model::{DeviceSelector, Registration, SubscriptionFilter, Timestamp};
 use rstest::rstest;
 use tokio::task::JoinSet;
 
@@ -11,14 +11,21 @@ use super::{all, app, at, channels, id, ids, named, page, register, texts, token
 use crate::backend::Backend;
 use crate::fixture::Fresh;
 
+fn moment(second: usize) -> Timestamp {
+    at(i64::try_from(second).unwrap())
+}
+
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn two_first_registrations_of_one_token_at_once_get_the_same_id(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn two_first_registrations_of_one_token_at_once_get_the_same_id(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let f = Fresh::new(backend).await;
+    let stores = f.processes().await;
     let mut tasks = JoinSet::new();
-    for n in 0..64 {
-        let store = Arc::clone(&f.store);
-        tasks.spawn(async move { store.register(&app(), token("same"), at(n)).await.unwrap() });
+    for n in 0..64_usize {
+        let store = Arc::clone(&stores[n % stores.len()]);
+        tasks.spawn(async move { store.register(&app(), token("same"), moment(n)).await.unwrap() });
     }
     let answers = tasks.join_all().await;
     assert_eq!(answers.iter().filter(|r| r.created).count(), 1);
@@ -29,17 +36,20 @@ async fn two_first_registrations_of_one_token_at_once_get_the_same_id(#[values(B
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn one_token_stays_one_device_whoever_fights_for_it(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn one_token_stays_one_device_whoever_fights_for_it(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let f = Fresh::new(backend).await;
+    let stores = f.processes().await;
     let mut tasks = JoinSet::new();
-    for n in 0..64 {
-        let store = Arc::clone(&f.store);
+    for n in 0..64_usize {
+        let store = Arc::clone(&stores[n % stores.len()]);
         tasks.spawn(async move {
             let registration = Registration {
                 channels: Some(channels(&["news"])),
                 ..named(&format!("d{}", n % 8), &format!("t{}", n % 7))
             };
-            store.register(&app(), registration, at(n)).await.unwrap();
+            store.register(&app(), registration, moment(n)).await.unwrap();
         });
     }
     tasks.join_all().await;
@@ -59,17 +69,20 @@ async fn one_token_stays_one_device_whoever_fights_for_it(#[values(Backend::Sqli
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn registering_subscribing_and_removing_at_once_leave_no_subscription_behind(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn registering_subscribing_and_removing_at_once_leave_no_subscription_behind(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let f = Fresh::new(backend).await;
+    let stores = f.processes().await;
     let mut tasks = JoinSet::new();
-    for n in 0..120 {
-        let store = Arc::clone(&f.store);
+    for n in 0..120_usize {
+        let store = Arc::clone(&stores[n % stores.len()]);
         tasks.spawn(async move {
             match n % 3 {
-                0 => drop(store.register(&app(), named("d", "t"), at(n)).await.unwrap()),
+                0 => drop(store.register(&app(), named("d", "t"), moment(n)).await.unwrap()),
                 1 => drop(
                     store
-                        .subscribe(&app(), &id("d"), &channels(&["news"]), at(n))
+                        .subscribe(&app(), &id("d"), &channels(&["news"]), moment(n))
                         .await
                         .unwrap(),
                 ),
@@ -100,17 +113,20 @@ async fn registering_subscribing_and_removing_at_once_leave_no_subscription_behi
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_caller_that_hangs_up_leaves_a_whole_device_or_none(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn a_caller_that_hangs_up_leaves_a_whole_device_or_none(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let f = Fresh::new(backend).await;
+    let stores = f.processes().await;
     let mut tasks = JoinSet::new();
-    for n in 0..200 {
-        let store = Arc::clone(&f.store);
+    for n in 0..200_usize {
+        let store = Arc::clone(&stores[n % stores.len()]);
         tasks.spawn(async move {
             let registration = Registration {
                 channels: Some(channels(&["a", "b"])),
                 ..token(&format!("t{n}"))
             };
-            store.register(&app(), registration, at(n)).await.unwrap();
+            store.register(&app(), registration, moment(n)).await.unwrap();
         });
     }
     tasks.join_next().await.unwrap().unwrap();

@@ -22,7 +22,9 @@ async fn clean(store: &dyn Registry, before: i64, now: i64) -> u64 {
 
 #[rstest]
 #[tokio::test]
-async fn devices_that_have_not_registered_for_long_are_set_aside_and_can_be_put_back(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn devices_that_have_not_registered_for_long_are_set_aside_and_can_be_put_back(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let fresh = Fresh::new(backend).await;
     let store: &dyn Registry = &*fresh.store;
     for i in 0..700 {

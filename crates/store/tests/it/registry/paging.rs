@@ -46,7 +46,9 @@ fn is_ascending(ids: &[String]) -> bool {
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_walk_meets_everything_once_while_others_register(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn a_walk_meets_everything_once_while_others_register(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let f = Fresh::new(backend).await;
     for n in 0..150 {
         let registration = Registration {

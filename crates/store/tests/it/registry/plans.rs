@@ -18,10 +18,19 @@ const SOURCES: &[&str] = &[
 
 /// Statements whose few rows (a group's, a page's) are sorted, each with what they are sorted for.
 const MAY_SORT: &[(&str, &str)] = &[
-    ("SELECT d.key, d.app, d.provider, d.token_hash, d.updated_at", "locks of the dead, by key"),
+    (
+        "SELECT d.key, d.app, d.provider, d.token_hash, d.updated_at",
+        "locks of the dead, by key",
+    ),
     ("SELECT d.key, d.app, d.id,", "locks of a group, by key"),
-    ("SELECT key FROM devices WHERE key = ANY($1) AND updated_at", "locks of a step, by key"),
-    ("SELECT s.key, s.channel FROM unnest", "a page out of each channel's next rows"),
+    (
+        "SELECT key FROM devices WHERE key = ANY($1) AND updated_at",
+        "locks of a step, by key",
+    ),
+    (
+        "SELECT s.key, s.channel FROM unnest",
+        "a page out of each channel's next rows",
+    ),
     ("INSERT INTO devices (app, id,", "a step of those who come back"),
 ];
 
@@ -36,7 +45,10 @@ const INDEXES: &[(&str, &str)] = &[
     ("SELECT seq, gone_at", "gone_by_time"),
     ("SELECT s.key, s.channel FROM unnest", "subscriptions_pkey"),
     ("SELECT key, channel, origins", "subscriptions_by_device"),
-    ("SELECT key, channel FROM subscriptions WHERE key", "subscriptions_by_device"),
+    (
+        "SELECT key, channel FROM subscriptions WHERE key",
+        "subscriptions_by_device",
+    ),
     ("UPDATE devices d SET updated_at", "devices_pkey"),
     ("UPDATE devices d SET provider", "devices_pkey"),
     ("UPDATE subscriptions s SET route", "subscriptions_by_device"),
@@ -60,7 +72,10 @@ fn statements() -> Vec<&'static str> {
 /// What each connection of the store sets.
 fn settings() -> String {
     let source = include_str!("../../../src/postgres/connect.rs");
-    let text = source.split('"').find(|text| text.starts_with("SET lock_timeout")).unwrap();
+    let text = source
+        .split('"')
+        .find(|text| text.starts_with("SET lock_timeout"))
+        .unwrap();
     text.replace("\\\n", "")
 }
 
@@ -111,7 +126,9 @@ fn fill(database: &Database) {
 #[tokio::test]
 async fn no_statement_scans_a_table_or_sorts_more_than_a_step() {
     let fresh = Fresh::new(Backend::Postgres).await;
-    let Place::Postgres(database) = &fresh.place else { unreachable!() };
+    let Place::Postgres(database) = &fresh.place else {
+        unreachable!()
+    };
     let statements = statements();
     let mut wrong = Vec::new();
     for round in ["empty", "filled"] {

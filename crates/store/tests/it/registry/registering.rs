@@ -42,7 +42,9 @@ async fn no_id_and_a_known_token_updates_that_device(#[values(Backend::Sqlite, B
 
 #[rstest]
 #[tokio::test]
-async fn a_token_of_another_provider_or_another_app_is_another_token(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn a_token_of_another_provider_or_another_app_is_another_token(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let f = Fresh::new(backend).await;
     let fcm = register(&*f.store, token("a"), 0).await;
     let apns = Registration {
@@ -76,7 +78,9 @@ async fn a_known_id_replaces_its_token(#[values(Backend::Sqlite, Backend::Postgr
 
 #[rstest]
 #[tokio::test]
-async fn a_known_id_takes_the_token_from_the_device_that_holds_it(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn a_known_id_takes_the_token_from_the_device_that_holds_it(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let f = Fresh::new(backend).await;
     let store = &*f.store;
     register(store, named("one", "1"), 0).await;
@@ -98,7 +102,9 @@ async fn a_known_id_takes_the_token_from_the_device_that_holds_it(#[values(Backe
 
 #[rstest]
 #[tokio::test]
-async fn an_unknown_id_is_created_and_takes_the_token_from_the_device_that_holds_it(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn an_unknown_id_is_created_and_takes_the_token_from_the_device_that_holds_it(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let f = Fresh::new(backend).await;
     let holder = register(&*f.store, token("a"), 0).await;
     let brought = register(&*f.store, named("Brought_from-elsewhere", "a"), 7).await;
@@ -138,7 +144,9 @@ async fn a_registration_declares_the_whole_state(#[values(Backend::Sqlite, Backe
 
 #[rstest]
 #[tokio::test]
-async fn registering_again_as_it_was_changes_the_time_only(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn registering_again_as_it_was_changes_the_time_only(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let f = Fresh::new(backend).await;
     let first = register(&*f.store, named("d", "a"), 0).await.device;
     let again = register(&*f.store, named("d", "a"), 9).await;
@@ -157,7 +165,9 @@ async fn registering_again_as_it_was_changes_the_time_only(#[values(Backend::Sql
 
 #[rstest]
 #[tokio::test]
-async fn the_platforms_word_is_kept_as_it_was_registered(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn the_platforms_word_is_kept_as_it_was_registered(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let f = Fresh::new(backend).await;
     let ios = |word| Registration {
         platform: Platform::Ios,
@@ -182,7 +192,9 @@ async fn declare(store: &dyn Registry, in_channels: Option<&[&str]>, topics: Opt
 
 #[rstest]
 #[tokio::test]
-async fn channels_replace_the_origin_channel_and_nothing_else(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn channels_replace_the_origin_channel_and_nothing_else(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let f = Fresh::new(backend).await;
     let store = &*f.store;
     declare(store, Some(&["a", "b", "b"]), Some(&["t", "b"])).await;
@@ -209,7 +221,9 @@ async fn channels_replace_the_origin_channel_and_nothing_else(#[values(Backend::
 
 #[rstest]
 #[tokio::test]
-async fn subscribing_adds_the_origin_channel_and_unsubscribing_clears_all(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn subscribing_adds_the_origin_channel_and_unsubscribing_clears_all(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let f = Fresh::new(backend).await;
     let store = &*f.store;
     declare(store, None, Some(&["t"])).await;
@@ -250,7 +264,9 @@ async fn an_unknown_device_cannot_be_subscribed(#[values(Backend::Sqlite, Backen
 
 #[rstest]
 #[tokio::test]
-async fn subscriptions_follow_their_device_to_another_provider(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn subscriptions_follow_their_device_to_another_provider(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let f = Fresh::new(backend).await;
     let store = &*f.store;
     declare(store, Some(&["a", "b"]), Some(&["b"])).await;

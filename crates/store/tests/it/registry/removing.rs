@@ -30,7 +30,9 @@ async fn fields_are_ored_and_each_device_counts_once(#[values(Backend::Sqlite, B
 
 #[rstest]
 #[tokio::test]
-async fn an_empty_selector_and_the_empty_user_remove_nobody(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
+async fn an_empty_selector_and_the_empty_user_remove_nobody(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
     let f = Fresh::new(backend).await;
     register(&*f.store, named("a", "1"), 0).await;
     let nobody = DeviceSelector {

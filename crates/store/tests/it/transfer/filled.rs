@@ -99,8 +99,8 @@ fn registration(id: &str, token: &str, provider: Provider, platform: Platform) -
     }
 }
 
-fn named(names: &[&str]) -> Option<Vec<Channel>> {
-    Some(names.iter().map(|name| Channel::parse(*name).unwrap()).collect())
+fn named(names: &[&str]) -> Vec<Channel> {
+    names.iter().map(|name| Channel::parse(*name).unwrap()).collect()
 }
 
 /// What a text format, a wrong length or a wrong encoding would spoil.
@@ -116,8 +116,8 @@ fn odd_devices() -> Vec<Registration> {
             ]),
             timezone: Some(TimeZone::parse("Europe/Berlin").unwrap()),
             locale: Some(Locale::parse("zh-Hant-TW").unwrap()),
-            channels: named(&[text, "news"]),
-            topics: named(&["topic/ü", "news"]),
+            channels: Some(named(&[text, "news"])),
+            topics: Some(named(&["topic/ü", "news"])),
             ..registration(
                 &format!("odd-{number}"),
                 &format!("odd-token-{number}~!@#$%^&*()|"),
@@ -141,7 +141,7 @@ fn odd_devices() -> Vec<Registration> {
         for platform in Platform::ALL {
             let id = format!("{}-{}", provider.as_str(), platform.as_str());
             odd.push(Registration {
-                channels: named(&["all", "news"]),
+                channels: Some(named(&["all", "news"])),
                 ..registration(&id, &format!("token-{id}"), provider, platform)
             });
         }
@@ -245,7 +245,7 @@ impl Filled {
         let now = self.now();
         let many = (0..BIG).map(|number| {
             let big = Registration {
-                channels: named(&["big"]),
+                channels: Some(named(&["big"])),
                 ..registration(
                     &format!("big-{number:05}"),
                     &format!("big-token-{number}"),

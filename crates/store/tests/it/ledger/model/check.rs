@@ -49,8 +49,7 @@ impl Model {
         self.held.clear();
         self.world.crash().await;
         for route in ROUTES {
-            self
-                .store()
+            self.store()
                 .set_hold(&app(), route, None, self.world.now())
                 .await
                 .unwrap();
