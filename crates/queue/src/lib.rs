@@ -7,7 +7,8 @@
 //! [`Queue`] is what senders and the fan-out see. [`memory`] is the embedded queue; [`postgres`] is for many processes over one
 //! PostgreSQL, [`redis`] for many over one PostgreSQL and one Redis.
 //!
-//! Every process that sends must have a [`Queue::refill`] loop over the ledger: it is what brings back references that a queue has lost.
+//! What a queue has lost comes back by [`Queue::refill`], a loop over the ledger: with the queues in memory and PostgreSQL in each process that sends, with
+//! Redis in at least one process of all.
 
 mod config;
 mod error;
