@@ -33,8 +33,8 @@ async fn fill(conn: &mut PgConnection, devices: u64) {
                     decode(md5(n::text), 'hex'), '', '{{}}', '', '', 1, 1
                FROM generate_series(1, {devices}) n"
         ),
-        "INSERT INTO subscriptions (app, channel, route, key, origins) SELECT app, 'dense', 5, key, 1 FROM devices".to_owned(),
-        "INSERT INTO subscriptions (app, channel, route, key, origins) SELECT app, 'sparse', 5, key, 1 FROM devices WHERE key % 1000 = 0"
+        "INSERT INTO subscriptions SELECT app, 'dense', 5, key, 1, covered_token(token) FROM devices".to_owned(),
+        "INSERT INTO subscriptions SELECT app, 'sparse', 5, key, 1, covered_token(token) FROM devices WHERE key % 1000 = 0"
             .to_owned(),
         "VACUUM ANALYZE devices".to_owned(),
         "VACUUM ANALYZE subscriptions".to_owned(),

@@ -14,10 +14,10 @@ pub struct Config {
     pub url: DatabaseUrl,
     /// `false` = no registry: raw tokens, topics and conditions alone can be sent to. The ledger is kept in any case.
     pub registry: bool,
-    /// PostgreSQL: a read replica, for lists and for audiences that it knows already. In the configuration empty = none.
+    /// PostgreSQL: a read replica, for lists, which are as old as it is behind, and for audiences that it knows already. In the configuration empty = none.
     #[serde(deserialize_with = "none_if_empty", serialize_with = "empty_if_none")]
     pub replica_url: Option<DatabaseUrl>,
-    /// PostgreSQL: connections at most, per process.
+    /// PostgreSQL: connections at most, per process, which opens one more to listen for other processes; as many again on the replica.
     pub connections: u16,
     /// PostgreSQL: a call that takes longer fails.
     pub timeout: Period,

@@ -22,5 +22,12 @@ pub enum Error {
     Setup(String),
 }
 
+impl Error {
+    /// Something in a row does not have the form that this version writes. `place` = the table and the column; `detail` = what was found, without secrets.
+    pub(crate) fn corrupt(place: &'static str, detail: String) -> Self {
+        Self::Corrupt { place, detail }
+    }
+}
+
 /// A store's answer.
 pub type Result<T> = std::result::Result<T, Error>;

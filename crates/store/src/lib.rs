@@ -1,8 +1,11 @@
 //! The registry and the ledger: what bugle knows of devices, and what it was asked for.
 //!
 //! Two role traits say what may be asked, in domain words: [`Registry`] (devices, subscriptions, what is gone) and [`Ledger`]
-//! (pushes, legs, pages, holds). [`Store`] is both. Backends implement them with SQL of their own ([`sqlite`]); `docs/decisions/0001-ledger.md`
+//! (pushes, legs, pages, holds). [`Store`] is both. Backends implement them with SQL of their own ([`sqlite`], [`postgres`]); `docs/decisions/0001-ledger.md`
 //! gives the tables, the statements and what each of them walks.
+//!
+//! What follows from the rows is the same for every backend and stands once: the ledger's rules in `books`, the registry's in `registry`, the form of blobs in `codec`.
+//! A backend reads rows, asks there, and writes the answer.
 //!
 //! Invariants that every backend keeps:
 //!
@@ -54,9 +57,6 @@ pub async fn open(
     clock: Arc<dyn Clock>,
     handover: Arc<dyn Handover>,
 ) -> Result<Arc<dyn Store>> {
-    if config.url.is_postgres() {
-        return Ok(postgres::open(config, clock, handover).await?);
-    }
     if config.url.is_postgres() {
         return Ok(postgres::open(config, clock, handover).await?);
     }

@@ -1,6 +1,17 @@
-//! What may be asked of the registry, and what is the same whatever database keeps it.
+//! What may be asked of the registry, and its rules, which are the same whatever database keeps it.
+//!
+//! | file | answers |
+//! |---|---|
+//! | `record` | how values of a device are written down and read back |
+//! | `origins` | what a registration makes of the device's subscriptions |
+//! | `filter` | what filters and selectors mean, and what a list is walked by |
+//! | `place` | the ids of subscriptions, and their order |
+//! | `gone` | in which order the dead are put back, and how many at once |
+//! | `apps` | app names and the numbers that stand for them |
 
+pub(crate) mod apps;
 pub(crate) mod filter;
+pub(crate) mod gone;
 pub(crate) mod origins;
 pub(crate) mod place;
 pub(crate) mod record;

@@ -103,7 +103,11 @@ impl Daemon {
     /// A program that will run as the server's user, in the directory.
     pub(crate) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
-        command.current_dir(&self.dir).stdin(Stdio::null());
+        // The caller's home may be closed to the server's user, and hold settings that are not for it.
+        command
+            .current_dir(&self.dir)
+            .env("HOME", &self.dir)
+            .stdin(Stdio::null());
         if let Some(User { uid, gid }) = self.user {
             command.uid(uid).gid(gid);
         }

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::json;
 
-use crate::world::{Api, bugle, simulator};
+use crate::world::{Api, address, bugle, simulator};
 
 /// Starts `bugle serve` without any configuration but the port; answers the process, the lines of its log up to the address, and the API.
 fn first_start(dir: &std::path::Path) -> (std::process::Child, String, std::net::SocketAddr) {
@@ -21,11 +21,8 @@ fn first_start(dir: &std::path::Path) -> (std::process::Child, String, std::net:
     let addr = loop {
         let line = log.next().expect("the server ended").unwrap();
         all += &line;
-        if let Some((_, rest)) = line.split_once("listening on http://") {
-            let end = rest
-                .find(|c: char| !(c.is_ascii_digit() || c == '.' || c == ':'))
-                .unwrap_or(rest.len());
-            break rest[..end].parse().unwrap();
+        if let Some(addr) = address(&line) {
+            break addr;
         }
     };
     std::thread::spawn(move || log.map_while(Result::ok).for_each(drop));

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::world::{Api, KEY, Server, World, bugle};
+use crate::world::{Api, KEY, Server, World, asking, run};
 
 /// A server without a provider.
 fn server() -> Server {
@@ -17,20 +17,7 @@ fn server() -> Server {
 }
 
 fn devices(server: &Server, args: &[&str]) -> Command {
-    let mut command = bugle(server.dir.path());
-    command
-        .arg("devices")
-        .args(args)
-        .env("BUGLE_URL", format!("http://{}", server.addr))
-        .env("BUGLE_KEY", KEY);
-    command
-}
-
-/// What a command said, and whether it succeeded.
-fn run(mut command: Command) -> (bool, String, String) {
-    let output = command.output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (output.status.success(), text(output.stdout), text(output.stderr))
+    asking(server, "devices", args)
 }
 
 async fn count(server: &Server) -> u64 {

@@ -18,6 +18,7 @@ mod migrate_data;
 mod outages;
 mod processes;
 mod push_cli;
+mod replica;
 mod roles;
 mod stop;
 mod tutorial;

@@ -18,7 +18,7 @@ use self::callers::{Callers, Calls, FEW, FEW_DEVICES};
 use crate::world::{Api, Backends, CHANNEL, World, assert_sums, insert_devices};
 
 const PROCESSES: usize = 2;
-const AUDIENCE: u64 = 24_000;
+const AUDIENCE: u64 = 12_000;
 /// What a process may repeat whose pages another has taken over.
 const BOUND: u64 = 2 * 10 + 200;
 /// `store.timeout`, and what the way there and back may take on a busy machine.
@@ -49,9 +49,9 @@ struct Push {
 }
 
 impl Push {
-    /// Starts the processes, which find store or queue at `place`, and the push. Returns when a fifth of it is sent.
-    async fn begin(backends: Backends, place: (&str, &str), database: Option<&Database>) -> Self {
-        let settings: Vec<_> = SETTINGS.into_iter().chain([place]).collect();
+    /// Starts the processes, which find store or queue at the place that `settings` name, and the push. Returns when a fifth of it is sent.
+    async fn begin(backends: Backends, settings: &[(&str, &str)], database: Option<&Database>) -> Self {
+        let settings: Vec<_> = SETTINGS.iter().chain(settings).copied().collect();
         let mut world = World::start_with(backends, PROCESSES, json!({"latency_ms": LATENCY_MS}), &settings).await;
         let database = database.unwrap_or_else(|| world.database());
         insert_devices(database, CHANNEL, "audience-", AUDIENCE as usize);
@@ -110,7 +110,6 @@ impl Push {
 
     /// The account once the push has ended. While a store recovers, asking for it may fail.
     async fn ended(&self, deadline: Instant) -> Value {
-        let mut shown = Instant::now();
         loop {
             let mut answer = self.world.api.answer("push_status", &json!({"uid": self.uid})).await;
             if let Some(status) = answer.get_mut("result") {
@@ -120,10 +119,6 @@ impl Push {
                 }
             }
             assert!(Instant::now() < deadline, "not ended within {RECOVERY:?}: {answer}");
-            if shown.elapsed() > Duration::from_secs(5) {
-                eprintln!("{:?}: {answer}", self.began.elapsed());
-                shown = Instant::now();
-            }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -196,13 +191,13 @@ impl Trouble {
 #[case::emptied(Trouble::Emptied)]
 #[case::cut_off_for_20_s(Trouble::Cut(20))]
 #[case::silent_for_8_s(Trouble::Silent(8))]
-#[case::slowed_to_500_ms(Trouble::Slow(500, 15))]
+#[case::slowed_to_500_ms(Trouble::Slow(500, 10))]
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_in_trouble_loses_nothing_repeats_nothing_and_refuses_nothing(#[case] trouble: Trouble) {
     let mut redis = redis::Server::new();
     let proxy = Proxy::start(redis.address());
     let url = format!("redis://{}", proxy.address());
-    let push = Push::begin(Backends::PostgresRedis, ("queue.url", &url), None).await;
+    let push = Push::begin(Backends::PostgresRedis, &[("queue.url", &url), ("fanout.refill", "60s")], None).await;
     match trouble {
         Trouble::Restarts | Trouble::Emptied => {
             for share in 3..6 {
@@ -226,7 +221,7 @@ async fn redis_in_trouble_loses_nothing_repeats_nothing_and_refuses_nothing(#[ca
 #[case::killed(Trouble::Killed, Backends::PostgresRedis, 0)]
 #[case::cut_off_for_10_s(Trouble::Cut(10), Backends::Postgres, PROCESSES as u64 * BOUND)]
 #[case::silent_for_12_s(Trouble::Silent(12), Backends::PostgresRedis, PROCESSES as u64 * BOUND)]
-#[case::slowed_by_150_ms(Trouble::Slow(150, 15), Backends::Postgres, 0)]
+#[case::slowed_by_150_ms(Trouble::Slow(150, 10), Backends::Postgres, 0)]
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_in_trouble_loses_nothing_and_what_is_not_durable_is_refused(
     #[case] trouble: Trouble,
@@ -237,7 +232,7 @@ async fn postgres_in_trouble_loses_nothing_and_what_is_not_durable_is_refused(
     let proxy = Proxy::start(server.address());
     let database = server.database();
     let url = database.url_through(proxy.address());
-    let push = Push::begin(backends, ("store.url", &url), Some(&database)).await;
+    let push = Push::begin(backends, &[("store.url", &url)], Some(&database)).await;
     match trouble {
         Trouble::Restarts => {
             for (share, how) in [(3, Shutdown::Fast), (4, Shutdown::Immediate), (5, Shutdown::Fast)] {

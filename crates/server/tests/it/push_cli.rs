@@ -5,22 +5,10 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::world::{KEY, World, bugle, tokens};
+use crate::world::{World, asking, run, tokens};
 
 fn push(world: &World, args: &[&str]) -> Command {
-    let mut command = bugle(world.server.dir.path());
-    command
-        .arg("push")
-        .args(args)
-        .env("BUGLE_URL", format!("http://{}", world.server.addr))
-        .env("BUGLE_KEY", KEY);
-    command
-}
-
-fn run(mut command: Command) -> (bool, String, String) {
-    let output = command.output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (output.status.success(), text(output.stdout), text(output.stderr))
+    asking(&world.server, "push", args)
 }
 
 #[tokio::test(flavor = "multi_thread")]

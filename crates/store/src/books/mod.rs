@@ -1,75 +1,40 @@
-//! What both backends compute alike: no SQL, no rows.
+//! The ledger's rules, without a database: what both backends compute alike.
+//!
+//! A backend reads rows, asks here what follows from them, and writes that. So nothing in these files knows of SQL, connections or locks, and a rule of the ledger stands once.
+//! Where a rule has to be a statement's condition instead (what is free, what is due), it stands with the statement, in both backends.
+//!
+//! | file | answers |
+//! |---|---|
+//! | `plan` | how an accepted push is laid down: own page, legs, parts |
+//! | `push` | may it be sent; what do callers see; as what does it end |
+//! | `walk` | the ranges that an audience is cut into |
+//! | `page` | how pages are named and ordered; how many targets they stand for |
+//! | `target` | what is still to be sent of a page, and who is skipped |
+//! | `reports` | which reports share a transaction; do they add up |
+//! | `account` | what settling a page changes in its legs' accounts; when a leg is rejected |
+//! | `left_over` | which targets to be tried again share a page, and when it is due |
+//! | `ending` | what is counted of pages that nobody sends |
+//! | `status` | the account of a push that is in work |
+//! | `hold` | how a route goes on hold and comes back |
+//! | `codes` | numbers and words of rows as values |
+//!
+//! The registry's rules are in `registry`, beside its trait; how blobs are written is in `codec`.
 
+pub(crate) mod account;
+pub(crate) mod codes;
+pub(crate) mod ending;
+pub(crate) mod hold;
 pub(crate) mod left_over;
+pub(crate) mod page;
 pub(crate) mod plan;
+pub(crate) mod push;
 pub(crate) mod reports;
+pub(crate) mod status;
+pub(crate) mod target;
+pub(crate) mod walk;
 
-use std::time::Duration;
+/// Pages that one transaction inserts or settles at most.
+pub(crate) const MAX_STEP: u32 = 500;
 
-use bugle_model::{Counts, Flow, Progress, Provider, PushState, Route, Timestamp};
-
-/// So many final answers, all of them about the payload, reject a leg.
-pub(crate) const EVIDENCE: u64 = 100;
-
-/// The providers that a push has a payload for: bit n = the provider with code n.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Providers(pub(crate) i64);
-
-impl Providers {
-    pub(crate) fn of(providers: &[Provider]) -> Self {
-        Self(providers.iter().fold(0, |bits, p| bits | 1 << p.code()))
-    }
-
-    pub(crate) fn bits(self) -> i64 {
-        self.0
-    }
-
-    /// Is there a payload for what goes over this route?
-    pub(crate) fn serve(self, route: Route) -> bool {
-        route.provider.is_some_and(|p| self.0 & (1 << p.code()) != 0)
-    }
-}
-
-/// May a push in this state be sent at this moment? `rejected` = no provider accepts it on this leg.
-pub(crate) fn flow(state: PushState, expires_at: Timestamp, rejected: bool, now: Timestamp) -> Flow {
-    match state {
-        PushState::Cancelled => Flow::Cancelled,
-        PushState::Expired => Flow::Expired,
-        _ if rejected || state == PushState::Rejected => Flow::Rejected,
-        _ if expires_at.since(now) == Duration::ZERO => Flow::Expired,
-        PushState::Paused => Flow::Paused,
-        _ => Flow::Running,
-    }
-}
-
-/// The state of a push whose last page has ended at `now`.
-pub(crate) fn end_state(state: PushState, expires_at: Timestamp, rejected: bool, now: Timestamp) -> PushState {
-    match state {
-        PushState::Cancelled | PushState::Expired => state,
-        _ if expires_at <= now => PushState::Expired,
-        _ if rejected => PushState::Rejected,
-        _ => PushState::Done,
-    }
-}
-
-/// How many targets a page stands for while it is in work: those that were expected, or more if more turned up. A device with an old key may
-/// subscribe after the walk, so that more are found than were expected.
-pub(crate) fn targeted(expected: u64, progress: &Progress) -> u64 {
-    let found = progress.ended() + (progress.open.len() + progress.left_over.len()) as u64;
-    expected.max(found)
-}
-
-/// Do these answers reject a leg?
-pub(crate) fn is_refused(answered: u64, payload: u64) -> bool {
-    answered >= EVIDENCE && payload >= answered
-}
-
-/// What changes in a leg.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Change {
-    pub(crate) targeted: i64,
-    pub(crate) outstanding: i64,
-    pub(crate) counts: Counts,
-    pub(crate) answered: u64,
-    pub(crate) payload: u64,
-}
+/// Rows that one transaction deletes at most.
+pub(crate) const MAX_REMOVALS: u32 = 256;

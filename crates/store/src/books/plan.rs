@@ -1,8 +1,8 @@
-//! How an accepted push is laid down.
+//! How an accepted push is laid down: in its own row, or as legs.
 
 use std::collections::BTreeMap;
 
-use bugle_model::{DeviceId, DeviceKey, MAX_INLINE, Recipient, Route, Token};
+use bugle_model::{DeviceId, DeviceKey, MAX_INLINE, MAX_PAGE, Recipient, Route, Token};
 
 use crate::codec::targets::{self, Stored, What};
 use crate::{Error, Result};
@@ -29,6 +29,40 @@ pub(crate) struct Part {
     pub(crate) targets: Vec<Stored>,
     /// Known at once not to be sent to.
     pub(crate) skipped: u64,
+}
+
+/// A leg at its beginning.
+pub(crate) struct NewLeg {
+    pub(crate) route: Route,
+    /// No audience is walked for it.
+    pub(crate) closed: bool,
+    pub(crate) pages: usize,
+    pub(crate) waiting: u64,
+    pub(crate) skipped: u64,
+}
+
+impl NewLeg {
+    /// One whose audience is to be walked.
+    pub(crate) fn of_audience(route: Route) -> Self {
+        Self {
+            route,
+            closed: false,
+            pages: 0,
+            waiting: 0,
+            skipped: 0,
+        }
+    }
+
+    /// One with explicit pages.
+    pub(crate) fn of_part(part: &Part) -> Self {
+        Self {
+            route: part.route,
+            closed: true,
+            pages: part.targets.len().div_ceil(MAX_PAGE),
+            waiting: part.targets.len() as u64,
+            skipped: part.skipped,
+        }
+    }
 }
 
 impl Plan {

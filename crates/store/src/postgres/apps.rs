@@ -1,28 +1,20 @@
 //! App names and the small integers that stand for them in rows.
 
-use std::collections::HashMap;
-use std::sync::{PoisonError, RwLock};
-
 use bugle_model::AppId;
 use sqlx::PgConnection;
 
 use super::shared::Shared;
-use crate::{Error, Result};
+use crate::Result;
+use crate::registry::apps::{Names, parse};
 
 /// Every app that this process has met. There are as many as the configuration names, so all are kept; a number is never given to another app.
 #[derive(Default)]
-pub(super) struct Apps(RwLock<Names>);
-
-#[derive(Default)]
-struct Names {
-    keys: HashMap<AppId, i32>,
-    names: HashMap<i32, AppId>,
-}
+pub(super) struct Apps(Names<i32>);
 
 impl Apps {
     /// The app's number; it is given one at first use. Not to be called inside a transaction: what is remembered must be committed.
     pub(super) async fn intern(&self, shared: &Shared, app: &AppId) -> Result<i32> {
-        if let Some(key) = self.known(app) {
+        if let Some(key) = self.0.key(app) {
             return Ok(key);
         }
         let name = app.clone();
@@ -40,13 +32,13 @@ impl Apps {
                 })
             })
             .await?;
-        self.remember(key, app);
+        self.0.remember(key, app);
         Ok(key)
     }
 
     /// The app's number, if it has one. Not to be called inside a transaction.
     pub(super) async fn existing(&self, shared: &Shared, app: &AppId) -> Result<Option<i32>> {
-        if let Some(key) = self.known(app) {
+        if let Some(key) = self.0.key(app) {
             return Ok(Some(key));
         }
         let name = app.clone();
@@ -59,14 +51,14 @@ impl Apps {
         });
         let found = find.await?;
         if let Some(key) = found {
-            self.remember(key, app);
+            self.0.remember(key, app);
         }
         Ok(found)
     }
 
     /// The app's number, if it has one: an app without has no rows.
     pub(super) async fn find(&self, conn: &mut PgConnection, app: &AppId) -> Result<Option<i32>> {
-        if let Some(key) = self.known(app) {
+        if let Some(key) = self.0.key(app) {
             return Ok(Some(key));
         }
         let found: Option<i32> = sqlx::query_scalar("SELECT key FROM apps WHERE name = $1")
@@ -74,40 +66,22 @@ impl Apps {
             .fetch_optional(conn)
             .await?;
         if let Some(key) = found {
-            self.remember(key, app);
+            self.0.remember(key, app);
         }
         Ok(found)
     }
 
     /// The app of a number that stands in a row.
     pub(super) async fn name(&self, conn: &mut PgConnection, key: i32) -> Result<AppId> {
-        if let Some(app) = self.0.read().unwrap_or_else(PoisonError::into_inner).names.get(&key) {
-            return Ok(app.clone());
+        if let Some(app) = self.0.name(key) {
+            return Ok(app);
         }
         let name: Option<String> = sqlx::query_scalar("SELECT name FROM apps WHERE key = $1")
             .bind(key)
             .fetch_optional(conn)
             .await?;
-        let app = AppId::parse(&name.unwrap_or_default()).map_err(|e| Error::Corrupt {
-            place: "apps.name",
-            detail: e.problem,
-        })?;
-        self.remember(key, &app);
+        let app = parse(&name.unwrap_or_default())?;
+        self.0.remember(key, &app);
         Ok(app)
-    }
-
-    fn known(&self, app: &AppId) -> Option<i32> {
-        self.0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .keys
-            .get(app)
-            .copied()
-    }
-
-    fn remember(&self, key: i32, app: &AppId) {
-        let mut names = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        names.keys.insert(app.clone(), key);
-        names.names.insert(key, app.clone());
     }
 }

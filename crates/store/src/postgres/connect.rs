@@ -12,14 +12,20 @@ use crate::{Config, DatabaseUrl, Error, Result};
 /// The oldest server that is good enough, as `server_version_num`.
 pub(super) const OLDEST: i32 = 150_000;
 
+/// What names the server that follows.
+pub(super) const REPLICA: &str = "store.replica_url";
+
 /// How long a connection is waited for, be it that the server is starting.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What holds for every connection. A server must not wait for ever on a lock, or on a client that has gone.
 ///
+/// A process that stands still, or whose network does, may do so in a transaction that has locked a leg, and the others settle nothing of that leg until it ends: so that is
+/// soon, and before they give up waiting for the lock.
+///
 /// Every statement was written for an index, and is tested for it. A planner that knows a table while it is small would choose otherwise and keep that plan when it has grown:
 /// so no scans of whole tables or without an index's order, no joins that read one side whole, and one plan for all parameters, made once per connection.
-pub(super) const SETTINGS: &str = "SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s'; SET timezone = 'UTC'; SET jit = off; SET max_parallel_workers_per_gather = 0; \
+pub(super) const SETTINGS: &str = "SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '5s'; SET timezone = 'UTC'; SET jit = off; SET max_parallel_workers_per_gather = 0; \
     SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET plan_cache_mode = force_generic_plan";
 
 /// Connects to the database of `store.url`.
@@ -31,35 +37,54 @@ pub(super) async fn primary(config: &Config) -> Result<PgPool> {
 pub(super) async fn replica(config: &Config) -> Result<Option<PgPool>> {
     match &config.replica_url {
         None => Ok(None),
-        Some(url) => pool("store.replica_url", url, config).await.map(Some),
+        Some(url) => pool(REPLICA, url, config).await.map(Some),
     }
 }
 
+/// A pool that connects when it is asked for a connection, and not for long.
+pub(super) fn on_demand(options: &PgConnectOptions, config: &Config) -> PgPool {
+    pools(config)
+        .min_connections(0)
+        .acquire_timeout(PATIENCE / 5)
+        .connect_lazy_with(options.clone())
+}
+
 async fn pool(key: &str, url: &DatabaseUrl, config: &Config) -> Result<PgPool> {
+    let options = options(key, url)?;
+    let connected = pools(config).connect_with(options.clone()).await;
+    match connected {
+        Ok(pool) => Ok(pool),
+        Err(error) => {
+            let error = reason(error, &options).await;
+            let place = place(&options);
+            Err(Error::Setup(format!(
+                "{key}: cannot connect to PostgreSQL at {place}: {error}"
+            )))
+        }
+    }
+}
+
+/// How a server is reached.
+pub(super) fn options(key: &str, url: &DatabaseUrl) -> Result<PgConnectOptions> {
     // The parser's words may quote the password.
     let options = PgConnectOptions::from_str(url.expose())
-        .map_err(|_| Error::Setup(format!("{key}: expected postgres://USER:PASSWORD@HOST:PORT/DATABASE")))?
-        .application_name("bugle")
-        .statement_cache_capacity(256);
-    let place = format!("{}:{}", options.get_host(), options.get_port());
-    let connected = PgPoolOptions::new()
+        .map_err(|_| Error::Setup(format!("{key}: expected postgres://USER:PASSWORD@HOST:PORT/DATABASE")))?;
+    Ok(options.application_name("bugle").statement_cache_capacity(256))
+}
+
+/// Where that is, without a password.
+pub(super) fn place(options: &PgConnectOptions) -> String {
+    format!("{}:{}", options.get_host(), options.get_port())
+}
+
+fn pools(config: &Config) -> PgPoolOptions {
+    PgPoolOptions::new()
         .max_connections(u32::from(config.connections))
         .min_connections(1)
         .acquire_timeout(PATIENCE)
         // Every transaction's BEGIN finds out.
         .test_before_acquire(false)
         .after_connect(|conn, _| Box::pin(async move { conn.execute(SETTINGS).await.map(|_| ()) }))
-        .connect_with(options.clone())
-        .await;
-    match connected {
-        Ok(pool) => Ok(pool),
-        Err(error) => {
-            let error = reason(error, &options).await;
-            Err(Error::Setup(format!(
-                "{key}: cannot connect to PostgreSQL at {place}: {error}"
-            )))
-        }
-    }
 }
 
 /// Why there is no connection: a pool that has tried for long says only that it has.

@@ -18,7 +18,7 @@ pub(super) async fn lock(conn: &mut PgConnection, app: i32, id: &DeviceId) -> Re
     let Some((key, provider, platform)) = found else {
         return Ok(None);
     };
-    let route = Route::of(record::provider(small(provider))?, record::platform(small(platform))?);
+    let route = record::route(small(provider), small(platform))?;
     Ok(Some((DeviceKey(key), route)))
 }
 

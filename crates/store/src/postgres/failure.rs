@@ -39,6 +39,22 @@ pub(super) fn is_retryable(error: &Error) -> bool {
     cause.is::<Raced>() || code(error).is_some_and(|code| RETRY.contains(&code.as_ref()))
 }
 
+/// Is the connection gone, rather than the statement wrong?
+pub(super) fn is_disconnected(error: &Error) -> bool {
+    let Error::Unavailable(cause) = error else { return false };
+    let is_broken = matches!(
+        cause.downcast_ref(),
+        Some(sqlx::Error::Io(_) | sqlx::Error::Protocol(_))
+    );
+    // Or the server is being stopped, has crashed, or is starting.
+    is_broken || has_code(error, "57P")
+}
+
+/// Does the server's code begin so?
+pub(super) fn has_code(error: &Error, class: &str) -> bool {
+    code(error).is_some_and(|code| code.starts_with(class))
+}
+
 /// Is it about what was to be written or read, rather than about the server? Then others may fare better without it.
 pub(super) fn is_of_the_data(error: &Error) -> bool {
     // Classes of SQLSTATE: data, integrity, program limits.

@@ -7,20 +7,14 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 
-use bugle_model::{DeviceKey, Provider, Route, Timestamp, Token};
+use bugle_model::{DeviceKey, Provider, Timestamp, Token};
 use sqlx::PgConnection;
 
 use super::devices;
 use super::rows::{TokenHash, small, token_hash};
 use crate::Result;
+use crate::registry::gone::{INACTIVE, INACTIVE_STEP, INACTIVE_WALK, Place};
 use crate::registry::record;
-
-/// The reason of devices that were removed because they had not been registered for long.
-const INACTIVE: &str = "inactive";
-/// At most so many of them are removed in one transaction, …
-const INACTIVE_STEP: usize = 256;
-/// … and so many devices looked at.
-const INACTIVE_WALK: usize = 5_000;
 
 /// A token that was found dead.
 pub(super) struct Death {
@@ -34,21 +28,6 @@ pub(super) struct Death {
     /// The provider's word.
     pub(super) reason: &'static str,
     pub(super) at: Timestamp,
-}
-
-/// A place in the order in which devices are put back: newest death first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
-    gone_at: i64,
-    seq: i64,
-}
-
-impl Place {
-    /// Before everything.
-    pub(super) const START: Self = Self {
-        gone_at: i64::MAX,
-        seq: i64::MAX,
-    };
 }
 
 /// Moves the devices that still hold these tokens to `gone`, with their subscriptions. Whoever holds none of them, or was registered again, stays.
@@ -150,7 +129,7 @@ pub(super) async fn find_inactive(
     let next = if found.len() == INACTIVE_STEP {
         found.last()
     } else {
-        seen.get(INACTIVE_WALK - 1).map(|(key, _)| key)
+        seen.get(INACTIVE_WALK as usize - 1).map(|(key, _)| key)
     };
     let next = next.copied().map(DeviceKey);
     Ok((found, next))
@@ -226,7 +205,7 @@ pub(super) async fn restore(
     let mut alive = BTreeMap::new();
     for (key, id, provider, token) in &back {
         if let Some(&(seq, platform)) = waiting.get(&(id.as_str(), *provider, token.as_str())) {
-            let route = Route::of(record::provider(small(*provider))?, record::platform(small(platform))?);
+            let route = record::route(small(*provider), small(platform))?;
             alive.insert(seq, (*key, i16::from(route.code())));
         }
     }
@@ -241,8 +220,8 @@ async fn resubscribe(conn: &mut PgConnection, alive: &BTreeMap<i64, (i64, i16)>)
     }
     let seqs: Vec<i64> = alive.keys().copied().collect();
     sqlx::query(
-        "INSERT INTO subscriptions (app, channel, route, key, origins)
-         SELECT g.app, s.value ->> 0, alive.route, alive.key, (s.value ->> 1)::smallint
+        "INSERT INTO subscriptions (app, channel, route, key, origins, token)
+         SELECT g.app, s.value ->> 0, alive.route, alive.key, (s.value ->> 1)::smallint, covered_token(g.token)
          FROM unnest($1::bigint[], $2::bigint[], $3::smallint[]) alive (seq, key, route) JOIN gone g ON g.seq = alive.seq
          CROSS JOIN LATERAL json_array_elements(g.subscriptions::json) s",
     )

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sqlx::PgPool;
 
+use super::replica::Replica;
 use super::{connect, migrate};
 use crate::{Config, Result};
 
@@ -34,11 +35,18 @@ pub async fn inspect(config: &Config) -> Result<Inspection> {
 }
 
 /// Looks at the server of `store.replica_url`, if there is one.
+///
+/// Fails with [`crate::Error::Setup`], in words, if it cannot be reached, or replicates another database than that of `store.url`.
 pub async fn inspect_replica(config: &Config) -> Result<Option<Inspection>> {
-    match connect::replica(config).await? {
-        None => Ok(None),
-        Some(pool) => look(&pool).await.map(Some),
+    let Some(pool) = connect::replica(config).await? else {
+        return Ok(None);
+    };
+    let seen = look(&pool).await?;
+    // Without the primary there is nothing to compare it with; that is told elsewhere.
+    if let (Some(_), Ok(primary)) = (seen.lag, connect::primary(config).await) {
+        Replica::open(config, &primary).await?;
     }
+    Ok(Some(seen))
 }
 
 async fn look(pool: &PgPool) -> Result<Inspection> {

@@ -23,6 +23,7 @@ mod lists;
 mod migrate;
 mod register;
 mod registry;
+mod replica;
 mod rows;
 mod shared;
 mod subscriptions;
@@ -40,6 +41,7 @@ use self::apps::Apps;
 use self::ledger::own::{self, Accepts};
 use self::ledger::wake::LegBell;
 use self::register::Registrar;
+use self::replica::Replica;
 use self::shared::Shared;
 use crate::{Config, Error, Handover, Result};
 
@@ -70,9 +72,9 @@ pub async fn open(config: &Config, clock: Arc<dyn Clock>, handover: Arc<dyn Hand
     connect::prepare(&pool, config.migrate).await?;
     crate::transfer::must_be_whole(&pool).await?;
     let shared = Arc::new(Shared {
+        replica: Replica::open(config, &pool).await?,
         legs: LegBell::start(&pool, Arc::clone(&handover)).await?,
         pool,
-        replica: connect::replica(config).await?,
         apps: Apps::default(),
         clock,
         handover,

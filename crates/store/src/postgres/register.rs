@@ -180,8 +180,8 @@ struct Group<'a> {
     removed: Vec<i64>,
     touched: Vec<(DeviceKey, Timestamp)>,
     updated: Vec<(DeviceKey, &'a Entry)>,
-    /// Devices whose provider or platform has changed.
-    rerouted: Vec<(DeviceKey, Route)>,
+    /// Devices whose provider, platform or token has changed.
+    moved: Vec<i64>,
     inserted: Vec<New<'a>>,
     declared: Vec<Declared<'a>>,
 }
@@ -241,8 +241,8 @@ impl<'a> Group<'a> {
         } else {
             self.updated.push((stored.key, entry));
         }
-        if stored.route() != entry.route() {
-            self.rerouted.push((stored.key, entry.route()));
+        if stored.route() != entry.route() || old.token != r.token {
+            self.moved.push(stored.key.0);
         }
         self.declared.extend(Declared::new(stored.key, entry, false));
     }
@@ -252,7 +252,7 @@ impl<'a> Group<'a> {
         devices::delete(conn, &self.removed).await?;
         written::update(conn, &self.updated).await?;
         written::touch(conn, &self.touched).await?;
-        subscriptions::reroute(conn, &self.rerouted).await?;
+        subscriptions::follow(conn, &self.moved).await?;
         // One order for all processes: two that write the same new devices wait for each other, never both.
         self.inserted
             .sort_by_key(|new| (new.entry.app, new.entry.registration.provider, new.entry.token_hash));

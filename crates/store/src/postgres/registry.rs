@@ -11,6 +11,7 @@ use bugle_model::{
 use super::register::{self, Entry};
 use super::{Store, devices, gone, lists, subscriptions};
 use crate::registry::filter::{REMOVE_STEP, nothing, steps};
+use crate::registry::gone::Place;
 use crate::{Error, Registered, Registry, Result};
 
 #[async_trait]
@@ -120,7 +121,7 @@ impl Registry for Store {
             let Some(app) = shared.apps.existing(&shared, &app).await? else {
                 return Ok(0);
             };
-            let (mut restored, mut from) = (0, Some(gone::Place::START));
+            let (mut restored, mut from) = (0, Some(Place::START));
             while let Some(place) = from {
                 let step = shared.write(move |tx| Box::pin(gone::restore(tx.conn(), app, since, place)));
                 let (step, next) = step.await?;

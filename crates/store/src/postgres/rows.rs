@@ -1,12 +1,12 @@
 //! Rows of the table `devices` and how they become values.
 
 use aws_lc_rs::digest::{SHA256, digest};
-use bugle_model::{Device, DeviceId, DeviceKey, Platform, Route, Timestamp, Token};
+use bugle_model::{Device, DeviceKey, Platform, Route, Timestamp};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
 use crate::Result;
-use crate::registry::record::{corrupt, platform, provider, read_meta};
+use crate::registry::record::{self, read_meta};
 
 /// A device with what only the database knows of it.
 pub(super) struct Stored {
@@ -22,10 +22,10 @@ impl Stored {
     pub(super) fn read(row: &PgRow) -> Result<Self> {
         let text = |column: usize| -> Result<&str> { Ok(row.try_get(column)?) };
         let device = Device {
-            id: DeviceId::parse(text(2)?).map_err(|e| corrupt("devices.id", e.problem))?,
-            provider: provider(small(row.try_get(3)?))?,
+            id: record::device_id(text(2)?)?,
+            provider: record::provider(small(row.try_get(3)?))?,
             platform: text(5)?.to_owned(),
-            token: Token::parse(text(6)?).map_err(|e| corrupt("devices.token", e.problem))?,
+            token: record::token(text(6)?)?,
             user: text(7)?.to_owned(),
             meta: read_meta(text(8)?)?,
             timezone: text(9)?.to_owned(),
@@ -36,7 +36,7 @@ impl Stored {
         Ok(Self {
             key: DeviceKey(row.try_get(0)?),
             app: row.try_get(1)?,
-            platform: platform(small(row.try_get(4)?))?,
+            platform: record::platform(small(row.try_get(4)?))?,
             device,
         })
     }

@@ -9,8 +9,9 @@ use sqlx::pool::PoolConnection;
 use sqlx::{PgConnection, PgPool, Postgres};
 
 use super::apps::Apps;
-use super::failure::is_retryable;
+use super::failure::{is_disconnected, is_retryable};
 use super::ledger::wake::LegBell;
+use super::replica::Replica;
 use crate::{Error, Handover, Result};
 
 /// A deadlock, or a race with another process, is tried again so often.
@@ -20,7 +21,7 @@ const TRIES: u32 = 8;
 pub(super) struct Shared {
     pub(super) pool: PgPool,
     /// Where lists, and audiences that it knows already, are read.
-    pub(super) replica: Option<PgPool>,
+    pub(super) replica: Option<Replica>,
     pub(super) apps: Apps,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) handover: Arc<dyn Handover>,
@@ -55,13 +56,13 @@ impl Tx {
 }
 
 /// A connection of the pool that goes back there only if it is known to be in order: a time-out, a lost answer or a dropped call may leave it in the middle of something.
-struct Lent {
+pub(super) struct Lent {
     conn: Option<PoolConnection<Postgres>>,
     in_order: bool,
 }
 
 impl Lent {
-    async fn from(pool: &PgPool) -> Result<Self> {
+    pub(super) async fn from(pool: &PgPool) -> Result<Self> {
         Ok(Self {
             conn: Some(pool.acquire().await?),
             in_order: false,
@@ -69,8 +70,13 @@ impl Lent {
     }
 
     #[expect(clippy::expect_used, reason = "the connection is there until it is dropped")]
-    fn get(&mut self) -> &mut PgConnection {
+    pub(super) fn get(&mut self) -> &mut PgConnection {
         self.conn.as_mut().expect("the connection is there until it is dropped")
+    }
+
+    /// May it be used again?
+    pub(super) fn is_in_order(&mut self, in_order: bool) {
+        self.in_order = in_order;
     }
 }
 
@@ -160,19 +166,16 @@ impl Shared {
         self.read_on(&self.pool, &work).await
     }
 
-    /// The same on the replica if there is one that answers, else on the primary.
+    /// The same on the replica, as old as it may be, or on the primary if there is none that is of use.
     pub(super) async fn read_replica<T, F>(&self, work: F) -> Result<T>
     where
         T: Send,
         F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T>> + Send + Sync,
     {
-        if let Some(replica) = &self.replica {
-            match self.read_on(replica, &work).await {
-                Err(Error::Unavailable(cause)) => {
-                    tracing::warn!(error = &*cause as &dyn std::error::Error, "the replica does not answer; reading from the primary");
-                }
-                done => return done,
-            }
+        if let Some(replica) = &self.replica
+            && let Some(read) = replica.read(&[], &work).await
+        {
+            return Ok(read);
         }
         self.read_on(&self.pool, &work).await
     }
@@ -188,28 +191,24 @@ impl Shared {
                 match work(conn.get()).await {
                     Err(error) if left > 0 && is_disconnected(&error) => left -= 1,
                     done => {
-                        conn.in_order = !matches!(&done, Err(Error::Unavailable(_)));
+                        conn.is_in_order(!matches!(&done, Err(Error::Unavailable(_))));
                         return done;
                     }
                 }
             }
         };
-        tokio::time::timeout(self.timeout, read).await.unwrap_or_else(|_| Err(self.too_slow()))
+        tokio::time::timeout(self.timeout, read)
+            .await
+            .unwrap_or_else(|_| Err(self.too_slow()))
     }
 
     fn too_slow(&self) -> Error {
-        let problem = format!("PostgreSQL did not answer within {} ms", self.timeout.as_millis());
-        Error::Unavailable(std::io::Error::new(std::io::ErrorKind::TimedOut, problem).into())
+        too_slow(self.timeout)
     }
 }
 
-/// Is the connection gone, rather than the statement wrong?
-fn is_disconnected(error: &Error) -> bool {
-    let Error::Unavailable(cause) = error else { return false };
-    match cause.downcast_ref::<sqlx::Error>() {
-        Some(sqlx::Error::Io(_) | sqlx::Error::Protocol(_)) => true,
-        // The server is being stopped, has crashed, or is starting.
-        Some(sqlx::Error::Database(error)) => error.code().is_some_and(|code| code.starts_with("57P")),
-        _ => false,
-    }
+/// The server has not answered in this time.
+pub(super) fn too_slow(patience: Duration) -> Error {
+    let problem = format!("PostgreSQL did not answer within {} ms", patience.as_millis());
+    Error::Unavailable(std::io::Error::new(std::io::ErrorKind::TimedOut, problem).into())
 }

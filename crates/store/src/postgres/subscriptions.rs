@@ -1,6 +1,6 @@
 //! Subscriptions: of one device, as the API asks, and of a group of registrations.
 //!
-//! Invariants: every row's route is that of its device; no row has an empty set of origins. Whoever writes a device's subscriptions has locked its row.
+//! Invariants: every row's route and token are those of its device; no row has an empty set of origins. Whoever writes a device's subscriptions has locked its row.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -74,8 +74,9 @@ pub(super) async fn declare(conn: &mut PgConnection, declared: Vec<Declared<'_>>
         return Ok(());
     }
     sqlx::query(
-        "INSERT INTO subscriptions (app, channel, route, key, origins)
-         SELECT * FROM unnest($1::integer[], $2::text[], $3::smallint[], $4::bigint[], $5::smallint[])
+        "INSERT INTO subscriptions (app, channel, route, key, origins, token)
+         SELECT n.app, n.channel, n.route, n.key, n.origins, covered_token((SELECT token FROM devices d WHERE d.key = n.key))
+           FROM unnest($1::integer[], $2::text[], $3::smallint[], $4::bigint[], $5::smallint[]) n (app, channel, route, key, origins)
          ON CONFLICT (app, channel, route, key) DO UPDATE SET origins = excluded.origins",
     )
     .bind(set.apps)
@@ -123,16 +124,16 @@ async fn delete(conn: &mut PgConnection, gone: Columns) -> Result<()> {
     Ok(())
 }
 
-/// Moves all subscriptions of devices whose provider or platform has changed.
-pub(super) async fn reroute(conn: &mut PgConnection, rerouted: &[(DeviceKey, Route)]) -> Result<()> {
-    if rerouted.is_empty() {
+/// Brings the subscriptions of devices whose provider, platform or token has changed to what these are now.
+pub(super) async fn follow(conn: &mut PgConnection, changed: &[i64]) -> Result<()> {
+    if changed.is_empty() {
         return Ok(());
     }
     sqlx::query(
-        "UPDATE subscriptions s SET route = n.route FROM unnest($1::bigint[], $2::smallint[]) n (key, route) WHERE s.key = n.key",
+        "UPDATE subscriptions s SET route = d.provider * 4 + d.platform, token = covered_token(d.token)
+           FROM devices d WHERE d.key = ANY($1) AND s.key = d.key",
     )
-    .bind(rerouted.iter().map(|(key, _)| key.0).collect::<Vec<_>>())
-    .bind(rerouted.iter().map(|(_, route)| i16::from(route.code())).collect::<Vec<_>>())
+    .bind(changed)
     .execute(conn)
     .await?;
     Ok(())
@@ -151,8 +152,8 @@ pub(super) async fn add(
     names.sort_unstable();
     names.dedup();
     sqlx::query(
-        "INSERT INTO subscriptions (app, channel, route, key, origins)
-         SELECT $1, n.channel, $2, $3, $4 FROM unnest($5::text[]) n (channel)
+        "INSERT INTO subscriptions (app, channel, route, key, origins, token)
+         SELECT $1, n.channel, $2, d.key, $4, covered_token(d.token) FROM unnest($5::text[]) n (channel) JOIN devices d ON d.key = $3
          ON CONFLICT (app, channel, route, key) DO UPDATE SET origins = subscriptions.origins | excluded.origins",
     )
     .bind(app)

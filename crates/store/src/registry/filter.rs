@@ -24,6 +24,39 @@ pub(crate) fn steps(which: &DeviceSelector) -> Vec<DeviceFilter> {
     ids.chain(tokens).chain(users).collect()
 }
 
+/// What a list of devices is walked by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    Ids,
+    Tokens,
+    /// One user, whose devices the index has in order.
+    User,
+    Users,
+    /// The members of the filter's channels.
+    Members,
+    /// All of the app's devices in the order of their ids.
+    Order,
+}
+
+impl By {
+    /// The narrowest field of the filter, if it names devices at all.
+    pub(crate) fn names(filter: &DeviceFilter) -> Option<Self> {
+        match filter {
+            f if !f.ids.is_empty() => Some(Self::Ids),
+            f if !f.tokens.is_empty() => Some(Self::Tokens),
+            // The index on users leaves out devices of nobody.
+            f if f.users.is_empty() || f.users.iter().any(String::is_empty) => None,
+            f if f.users.len() == 1 => Some(Self::User),
+            _ => Some(Self::Users),
+        }
+    }
+
+    /// Does the walk meet devices in the order of their ids?
+    pub(crate) fn is_in_order(self) -> bool {
+        matches!(self, Self::User | Self::Order)
+    }
+}
+
 /// The list of an app that has no rows.
 pub(crate) fn nothing<T>(paging: &Paging) -> Listing<T> {
     Listing {

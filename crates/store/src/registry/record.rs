@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bugle_model::{Device, DeviceId, Platform, Provider, Registration, Timestamp};
+use bugle_model::{Device, DeviceId, DeviceKey, Platform, Provider, Registration, Route, Timestamp, Token};
 
 use crate::{Error, Result};
 
@@ -11,7 +11,7 @@ pub(crate) fn write_meta(meta: &BTreeMap<String, String>) -> Result<String> {
     if meta.is_empty() {
         return Ok("{}".to_owned());
     }
-    serde_json::to_string(meta).map_err(|e| corrupt("devices.meta", e.to_string()))
+    serde_json::to_string(meta).map_err(|e| Error::corrupt("devices.meta", e.to_string()))
 }
 
 /// Reads what [`write_meta`] wrote.
@@ -21,22 +21,37 @@ pub(crate) fn read_meta(json: &str) -> Result<BTreeMap<String, String>> {
     }
     // The parser's words may quote a value.
     serde_json::from_str(json)
-        .map_err(|e| corrupt("devices.meta", format!("not JSON of texts, at byte {}", e.column())))
+        .map_err(|e| Error::corrupt("devices.meta", format!("not JSON of texts, at byte {}", e.column())))
 }
 
 /// The provider of a number that stands in a row.
 pub(crate) fn provider(code: u8) -> Result<Provider> {
-    Provider::from_code(code).ok_or_else(|| corrupt("devices.provider", code.to_string()))
+    Provider::from_code(code).ok_or_else(|| Error::corrupt("devices.provider", code.to_string()))
 }
 
 /// The platform of a number that stands in a row.
 pub(crate) fn platform(code: u8) -> Result<Platform> {
-    Platform::from_code(code).ok_or_else(|| corrupt("devices.platform", code.to_string()))
+    Platform::from_code(code).ok_or_else(|| Error::corrupt("devices.platform", code.to_string()))
 }
 
-/// Something in a row does not have the form that this version writes.
-pub(crate) fn corrupt(place: &'static str, detail: String) -> Error {
-    Error::Corrupt { place, detail }
+/// The route of a device's two numbers.
+pub(crate) fn route(provider: u8, platform: u8) -> Result<Route> {
+    Ok(Route::of(self::provider(provider)?, self::platform(platform)?))
+}
+
+/// A token that stands in a row.
+pub(crate) fn token(text: &str) -> Result<Token> {
+    Token::parse(text).map_err(|invalid| Error::corrupt("devices.token", invalid.problem))
+}
+
+/// An id that stands in a row.
+pub(crate) fn device_id(text: &str) -> Result<DeviceId> {
+    DeviceId::parse(text).map_err(|invalid| Error::corrupt("devices.id", invalid.problem))
+}
+
+/// A subscription whose device is not there.
+pub(crate) fn without_device(key: DeviceKey) -> Error {
+    Error::corrupt("subscriptions.key", format!("no device has the key {}", key.0))
 }
 
 /// The time zone that the registration declares, or the empty text.

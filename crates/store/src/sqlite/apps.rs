@@ -1,23 +1,17 @@
 //! App names and the small integers that stand for them in rows.
 
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use bugle_model::AppId;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::writer::Tx;
+use crate::registry::apps::{Names, parse};
 use crate::{Error, Result};
 
 /// Every app that the database knows. There are as many as the configuration names, so all are kept. Cheap to clone.
 #[derive(Clone, Default)]
-pub(super) struct Apps(Arc<RwLock<Names>>);
-
-#[derive(Default)]
-struct Names {
-    keys: HashMap<AppId, i64>,
-    names: HashMap<i64, AppId>,
-}
+pub(super) struct Apps(Arc<Names<i64>>);
 
 impl Apps {
     /// Reads all of them.
@@ -26,7 +20,7 @@ impl Apps {
         let mut statement = conn.prepare("SELECT key, name FROM apps")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            apps.remember(
+            apps.0.remember(
                 row.get(0)?,
                 &parse(row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?)?,
             );
@@ -36,7 +30,7 @@ impl Apps {
 
     /// The app's number; it is given one at first use.
     pub(super) fn intern(&self, tx: &Tx<'_>, app: &AppId) -> Result<i64> {
-        if let Some(key) = self.known(app) {
+        if let Some(key) = self.0.key(app) {
             return Ok(key);
         }
         tx.conn().execute(
@@ -49,13 +43,13 @@ impl Apps {
         })?;
         // Only after the commit: a number that is rolled back may be given to another app.
         let (apps, app) = (self.clone(), app.clone());
-        tx.after_commit(move || apps.remember(key, &app));
+        tx.after_commit(move || apps.0.remember(key, &app));
         Ok(key)
     }
 
     /// The app's number, if it has one: an app without has no rows.
     pub(super) fn find(&self, conn: &Connection, app: &AppId) -> Result<Option<i64>> {
-        match self.known(app) {
+        match self.0.key(app) {
             Some(key) => Ok(Some(key)),
             None => select(conn, app),
         }
@@ -63,8 +57,8 @@ impl Apps {
 
     /// The app of a number that stands in a row.
     pub(super) fn name(&self, conn: &Connection, key: i64) -> Result<AppId> {
-        if let Some(app) = self.0.read().unwrap_or_else(PoisonError::into_inner).names.get(&key) {
-            return Ok(app.clone());
+        if let Some(app) = self.0.name(key) {
+            return Ok(app);
         }
         let name: Option<String> = conn
             .prepare_cached("SELECT name FROM apps WHERE key = ?")?
@@ -72,31 +66,9 @@ impl Apps {
             .optional()?;
         parse(&name.unwrap_or_default())
     }
-
-    fn known(&self, app: &AppId) -> Option<i64> {
-        self.0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .keys
-            .get(app)
-            .copied()
-    }
-
-    fn remember(&self, key: i64, app: &AppId) {
-        let mut names = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        names.keys.insert(app.clone(), key);
-        names.names.insert(key, app.clone());
-    }
 }
 
 fn select(conn: &Connection, app: &AppId) -> Result<Option<i64>> {
     let mut statement = conn.prepare_cached("SELECT key FROM apps WHERE name = ?")?;
     Ok(statement.query_row([app.as_str()], |row| row.get(0)).optional()?)
-}
-
-fn parse(name: &str) -> Result<AppId> {
-    AppId::parse(name).map_err(|e| Error::Corrupt {
-        place: "apps.name",
-        detail: e.problem,
-    })
 }

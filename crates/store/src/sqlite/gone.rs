@@ -7,24 +7,17 @@ use bugle_model::{DeviceKey, Provider, PushUid, Route, Timestamp, Token};
 use rusqlite::Connection;
 
 use super::devices;
-use super::rows::{self, token_hash};
+use super::rows::token_hash;
 use super::writer::Cost;
 use crate::Result;
+use crate::registry::gone::{INACTIVE, INACTIVE_STEP, INACTIVE_WALK, Place, RESTORE_STEP};
+use crate::registry::record;
 
-/// At most so many devices are put back in one transaction.
-const RESTORE_STEP: u32 = 256;
-/// What such a transaction writes.
+/// What putting back writes in one transaction.
 pub(super) const RESTORE_COST: Cost = Cost {
     rows: RESTORE_STEP,
     removals: 0,
 };
-
-/// The reason of devices that were removed because they had not been registered for long.
-const INACTIVE: &str = "inactive";
-/// At most so many of them are removed in one transaction, …
-pub(super) const INACTIVE_STEP: usize = 256;
-/// … and so many devices looked at.
-const INACTIVE_WALK: u32 = 5_000;
 
 /// A token that was found dead.
 pub(super) struct Death<'a> {
@@ -37,21 +30,6 @@ pub(super) struct Death<'a> {
     /// The provider's word.
     pub(super) reason: &'a str,
     pub(super) at: Timestamp,
-}
-
-/// A place in the order in which devices are put back: newest death first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
-    gone_at: i64,
-    seq: i64,
-}
-
-impl Place {
-    /// Before everything.
-    pub(super) const START: Self = Self {
-        gone_at: i64::MAX,
-        seq: i64::MAX,
-    };
 }
 
 /// Moves the device that still holds the token to `gone`, with its subscriptions. `false` = nobody holds it, or it was
@@ -137,11 +115,11 @@ pub(super) fn restore(conn: &Connection, app: i64, since: Timestamp, from: Place
             seq: row.get(0)?,
             gone_at: row.get(1)?,
         };
-        let (provider, platform) = (rows::provider(row.get(2)?)?, rows::platform(row.get(3)?)?);
+        let (provider, route) = (record::provider(row.get(2)?)?, record::route(row.get(2)?, row.get(3)?)?);
         let (token, id) = (row.get_ref(4)?.as_str()?, row.get_ref(5)?.as_str()?);
         let hash = token_hash(token);
         if !in_use(conn, app, id, provider, token, hash)? {
-            put_back(conn, last.seq, Route::of(provider, platform), hash)?;
+            put_back(conn, last.seq, route, hash)?;
             restored += 1;
         }
     }

@@ -12,6 +12,7 @@ use super::devices::{self, Entry};
 use super::writer::Cost;
 use super::{Store, gone, lists, register, rows, subscriptions};
 use crate::registry::filter::{REMOVE_STEP, nothing, steps};
+use crate::registry::gone::{INACTIVE_STEP, Place};
 use crate::registry::record::write_meta;
 use crate::{Registered, Registry, Result};
 
@@ -74,35 +75,11 @@ impl Registry for Store {
     }
 
     async fn subscribe(&self, app: &AppId, device: &DeviceId, channels: &[Channel], _now: Timestamp) -> Result<bool> {
-        let (apps, app, device, channels) = (self.apps.clone(), app.clone(), device.clone(), channels.to_vec());
-        let cost = Cost::rows(channels.len());
-        let job = move |tx: &super::writer::Tx<'_>| {
-            let Some(app) = apps.find(tx.conn(), &app)? else {
-                return Ok(false);
-            };
-            let Some(stored) = devices::by_id(tx.conn(), app, &device)? else {
-                return Ok(false);
-            };
-            subscriptions::add(tx.conn(), app, stored.key, stored.route(), &channels, Origins::CHANNEL)?;
-            Ok(true)
-        };
-        self.writer.run(false, cost, job).await
+        self.change(app, device, channels, true).await
     }
 
     async fn unsubscribe(&self, app: &AppId, device: &DeviceId, channels: &[Channel]) -> Result<bool> {
-        let (apps, app, device, channels) = (self.apps.clone(), app.clone(), device.clone(), channels.to_vec());
-        let cost = Cost::rows(channels.len());
-        let job = move |tx: &super::writer::Tx<'_>| {
-            let Some(app) = apps.find(tx.conn(), &app)? else {
-                return Ok(false);
-            };
-            let Some(stored) = devices::by_id(tx.conn(), app, &device)? else {
-                return Ok(false);
-            };
-            subscriptions::remove(tx.conn(), app, stored.key, stored.route(), &channels)?;
-            Ok(true)
-        };
-        self.writer.run(false, cost, job).await
+        self.change(app, device, channels, false).await
     }
 
     async fn subscriptions(
@@ -120,7 +97,7 @@ impl Registry for Store {
     }
 
     async fn restore(&self, app: &AppId, since: Timestamp) -> Result<u64> {
-        let (mut restored, mut from) = (0, Some(gone::Place::START));
+        let (mut restored, mut from) = (0, Some(Place::START));
         while let Some(place) = from {
             let (apps, app) = (self.apps.clone(), app.clone());
             let job = move |tx: &super::writer::Tx<'_>| match apps.find(tx.conn(), &app)? {
@@ -146,7 +123,7 @@ impl Registry for Store {
             return Ok((0, next));
         }
         let job = move |tx: &super::writer::Tx<'_>| gone::forget_inactive(tx.conn(), &keys, before, now);
-        let removed = self.writer.run(false, Cost::removals(gone::INACTIVE_STEP), job).await?;
+        let removed = self.writer.run(false, Cost::removals(INACTIVE_STEP), job).await?;
         Ok((removed, next))
     }
 
@@ -158,5 +135,28 @@ impl Registry for Store {
         };
         self.readers.run(read).await?;
         self.writer.run(true, Cost::default(), |_| Ok(())).await
+    }
+}
+
+impl Store {
+    /// Subscribes a device to channels, or takes it from them. `false` = there is no such device.
+    async fn change(&self, app: &AppId, device: &DeviceId, channels: &[Channel], add: bool) -> Result<bool> {
+        let (apps, app, device, channels) = (self.apps.clone(), app.clone(), device.clone(), channels.to_vec());
+        let cost = Cost::rows(channels.len());
+        let job = move |tx: &super::writer::Tx<'_>| {
+            let Some(app) = apps.find(tx.conn(), &app)? else {
+                return Ok(false);
+            };
+            let Some(stored) = devices::by_id(tx.conn(), app, &device)? else {
+                return Ok(false);
+            };
+            if add {
+                subscriptions::add(tx.conn(), app, stored.key, stored.route(), &channels, Origins::CHANNEL)?;
+            } else {
+                subscriptions::remove(tx.conn(), app, stored.key, stored.route(), &channels)?;
+            }
+            Ok(true)
+        };
+        self.writer.run(false, cost, job).await
     }
 }

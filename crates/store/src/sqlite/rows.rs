@@ -1,13 +1,11 @@
 //! Rows of the table `devices` and how they become values.
 
 use aws_lc_rs::digest::{SHA256, digest};
-use bugle_model::{Device, DeviceId, DeviceKey, Platform, Route, Timestamp, Token};
+use bugle_model::{Device, DeviceKey, Platform, Route, Timestamp};
 use rusqlite::Row;
 
 use crate::Result;
-use crate::registry::record::read_meta;
-
-pub(super) use crate::registry::record::{corrupt, platform, provider};
+use crate::registry::record::{self, read_meta};
 
 /// A device with what only the database knows of it.
 pub(super) struct Stored {
@@ -21,10 +19,10 @@ impl Stored {
     pub(super) fn read(row: &Row<'_>) -> Result<Self> {
         let text = |column| -> Result<&str> { Ok(row.get_ref(column)?.as_str()?) };
         let device = Device {
-            id: DeviceId::parse(text(2)?).map_err(|e| corrupt("devices.id", e.problem))?,
-            provider: provider(row.get(3)?)?,
+            id: record::device_id(text(2)?)?,
+            provider: record::provider(row.get(3)?)?,
             platform: text(5)?.to_owned(),
-            token: Token::parse(text(6)?).map_err(|e| corrupt("devices.token", e.problem))?,
+            token: record::token(text(6)?)?,
             user: text(8)?.to_owned(),
             meta: read_meta(text(9)?)?,
             timezone: text(10)?.to_owned(),
@@ -34,7 +32,7 @@ impl Stored {
         };
         Ok(Self {
             key: DeviceKey(row.get(0)?),
-            platform: platform(row.get(4)?)?,
+            platform: record::platform(row.get(4)?)?,
             device,
         })
     }

@@ -59,7 +59,7 @@ async fn opened(place: &Place) -> Arc<dyn Store> {
     for _ in 0..200 {
         match place.open(&config, Arc::new(TestClock::new()), Arc::new(Deaf)).await {
             Err(Error::Setup(text)) if text.contains("another bugle") => {
-                tokio::time::sleep(Duration::from_millis(10)).await
+                tokio::time::sleep(Duration::from_millis(10)).await;
             }
             store => return store.unwrap(),
         }

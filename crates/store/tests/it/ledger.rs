@@ -1,6 +1,7 @@
 //! The contract of the ledger.
 
 mod accept;
+mod covered;
 mod end;
 mod expand;
 mod holds;

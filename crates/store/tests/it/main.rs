@@ -6,4 +6,5 @@ mod fixture;
 mod ledger;
 mod opening;
 mod registry;
+mod replica;
 mod transfer;

@@ -8,7 +8,6 @@ mod plans;
 mod race;
 mod registering;
 mod removing;
-mod replica;
 
 use std::collections::BTreeMap;
 

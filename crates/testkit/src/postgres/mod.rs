@@ -59,6 +59,12 @@ impl Database {
     pub fn query(&self, sql: &str) -> String {
         psql(&self.url(), sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
+
+    /// The same on a [replica](Server::replica) of its server.
+    #[must_use]
+    pub fn query_on(&self, replica: &Server, sql: &str) -> String {
+        psql(&self.url_through(replica.address()), sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
 }
 
 impl Drop for Database {

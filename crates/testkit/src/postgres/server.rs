@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use super::{Database, programs, psql, text_of, url_through};
 use crate::daemon::{self, Daemon, User};
-use crate::{free_port, tls};
+use crate::{free_port, tls, unique_name};
 
 const PASSWORD: &str = "bugle-test";
 
@@ -64,15 +64,84 @@ impl Server {
         if tls {
             server.demand_tls();
         }
+        server.start_anywhere();
+        server
+    }
+
+    fn start_anywhere(&mut self) {
         for _ in 0..5 {
-            server.port = free_port();
+            self.port = free_port();
             // Somebody else may have taken the port meanwhile.
-            if server.try_start().is_ok() {
-                return server;
+            if self.try_start().is_ok() {
+                return;
             }
         }
-        server.start();
-        server
+        self.start();
+    }
+
+    /// Another server that follows this one and takes no writes: it streams what this one commits, and replays it a moment later. About two seconds.
+    ///
+    /// A slot keeps what it has not received yet, so it may be stopped for as long as it likes.
+    #[must_use]
+    pub fn replica(&self) -> Self {
+        let daemon = Daemon::new("bugle-postgres.", User::if_root("postgres"));
+        let mut replica = Self {
+            daemon,
+            programs: programs(),
+            port: 0,
+            authority: self.authority.clone(),
+        };
+        replica.copy(&self.url());
+        replica.start_anywhere();
+        replica
+    }
+
+    fn copy(&self, primary: &str) {
+        let output = self
+            .daemon
+            .command(&self.programs.join("pg_basebackup"))
+            .args([
+                "-R",
+                "-X",
+                "stream",
+                "-c",
+                "fast",
+                "--no-sync",
+                "-C",
+                "-S",
+                &unique_name(),
+            ])
+            .arg("-D")
+            .arg(self.make_data())
+            .args(["-d", primary])
+            .output()
+            .expect("run pg_basebackup");
+        text_of(&output).unwrap_or_else(|error| panic!("pg_basebackup: {error}"));
+    }
+
+    /// A replica stands still where it is: it answers with what it knows, and learns nothing more.
+    pub fn pause_replay(&self) {
+        let _ = self.query("SELECT pg_wal_replay_pause()");
+        self.wait_for("SELECT pg_get_wal_replay_pause_state() = 'paused'");
+    }
+
+    /// It goes on.
+    pub fn resume_replay(&self) {
+        let _ = self.query("SELECT pg_wal_replay_resume()");
+    }
+
+    /// Returns when a replica has replayed all that this server has committed.
+    pub fn wait_for_replica(&self, replica: &Self) {
+        let place = self.query("SELECT pg_current_wal_lsn()");
+        replica.wait_for(&format!("SELECT pg_last_wal_replay_lsn() >= '{place}'"));
+    }
+
+    fn wait_for(&self, question: &str) {
+        let since = Instant::now();
+        while self.query(question) != "t" {
+            assert!(since.elapsed() < Duration::from_secs(30), "still not true: {question}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     fn data(&self) -> PathBuf {
@@ -80,9 +149,7 @@ impl Server {
     }
 
     fn init(&self, settings: &[(&str, &str)]) {
-        let data = self.data();
-        std::fs::create_dir(&data).expect("mkdir");
-        self.daemon.give(&data);
+        let data = self.make_data();
         let password = self.daemon.dir().join("password");
         std::fs::write(&password, PASSWORD).expect("write");
         let output = self
@@ -113,6 +180,14 @@ impl Server {
         }
     }
 
+    fn make_data(&self) -> PathBuf {
+        let data = self.data();
+        std::fs::create_dir(&data).expect("mkdir");
+        std::fs::set_permissions(&data, Permissions::from_mode(0o700)).expect("chmod");
+        self.daemon.give(&data);
+        data
+    }
+
     fn demand_tls(&mut self) {
         let files = tls::write(self.daemon.dir());
         self.daemon.give(&files.key);
@@ -122,7 +197,7 @@ impl Server {
         self.configure("ssl_key_file", &files.key.to_string_lossy());
         std::fs::write(
             self.data().join("pg_hba.conf"),
-            "hostssl all all 127.0.0.1/32 scram-sha-256\n",
+            "hostssl all,replication all 127.0.0.1/32 scram-sha-256\n",
         )
         .expect("write");
         self.authority = Some(files.authority);

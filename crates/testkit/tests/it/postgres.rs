@@ -135,3 +135,38 @@ fn a_database_is_reached_through_a_proxy() {
     proxy.restore();
     assert!(ask().status.success());
 }
+
+#[test]
+fn a_replica_has_what_its_server_has_unless_it_is_paused_or_away_and_takes_no_writes() {
+    let server = Server::new();
+    let database = server.database();
+    let _ = database.query("CREATE TABLE things (id int); INSERT INTO things VALUES (1)");
+    let mut replica = server.replica();
+    let things = |replica: &Server| database.query_on(replica, "SELECT count(*) FROM things");
+    assert_eq!(things(&replica), "1");
+    assert_eq!(replica.query("SELECT pg_is_in_recovery()"), "t");
+
+    replica.pause_replay();
+    let _ = database.query("INSERT INTO things VALUES (2)");
+    assert_eq!(things(&replica), "1");
+    replica.resume_replay();
+    server.wait_for_replica(&replica);
+    assert_eq!(things(&replica), "2");
+
+    replica.kill9();
+    let _ = database.query("INSERT INTO things VALUES (3)");
+    replica.start();
+    server.wait_for_replica(&replica);
+    assert_eq!(things(&replica), "3");
+}
+
+#[test]
+fn a_replica_of_a_server_with_tls_has_it_too() {
+    let server = Server::with_tls();
+    let replica = server.replica();
+    assert_eq!(
+        replica.query("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"),
+        "t"
+    );
+    server.wait_for_replica(&replica);
+}

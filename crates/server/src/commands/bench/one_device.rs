@@ -122,7 +122,12 @@ async fn sustained(setup: &Setup, world: &World) -> anyhow::Result<Vec<Named>> {
         ("of the time in commits", "%", written.commit_seconds / window * 100.0),
         ("server's highest memory", "MiB", world.server.peak_mib()?),
     ];
-    named.extend(backends.into_iter().map(|(name, micros)| (name, "µs", micros)));
+    named.extend(of_backends(world, backends)?);
+    Ok(named)
+}
+
+fn of_backends(world: &World, times: Vec<(&'static str, f64)>) -> anyhow::Result<Vec<Named>> {
+    let mut named: Vec<Named> = times.into_iter().map(|(name, micros)| (name, "µs", micros)).collect();
     if let Some(peak) = world.backends.redis_peak_mib()? {
         named.push(("Redis' highest memory", "MiB", peak));
     }

@@ -11,7 +11,7 @@ use bugle_testkit::postgres::Database;
 use serde_json::Value;
 
 pub(crate) use api::Api;
-pub(crate) use server::{Server, bugle};
+pub(crate) use server::{Server, address, asking, bugle, run};
 
 pub(crate) const KEY: &str = "test-key";
 pub(crate) const CHANNEL: &str = "news";
@@ -207,9 +207,10 @@ pub(crate) fn insert_devices(database: &Database, channel: &str, prefix: &str, c
             FROM apps, generate_series(0, {count} - 1) AS n, concat('{prefix}', lpad(n::text, 6, '0')) AS token,
                 cast(extract(epoch FROM now()) * 1000 AS bigint) AS now
             WHERE name = 'default'
-            RETURNING app, platform, key
+            RETURNING app, platform, key, token
         ), subscribed AS (
-            INSERT INTO subscriptions (app, channel, route, key, origins) SELECT app, '{channel}', 4 + platform, key, 1 FROM new RETURNING key
+            INSERT INTO subscriptions (app, channel, route, key, origins, token)
+            SELECT app, '{channel}', 4 + platform, key, 1, covered_token(token) FROM new RETURNING key
         )
         SELECT count(*) FROM subscribed"
     ));

@@ -97,6 +97,31 @@ pub(crate) fn bugle(dir: &Path) -> Command {
     command
 }
 
+/// A command that asks a server, in a directory of its own.
+pub(crate) fn asking(server: &Server, command: &str, args: &[&str]) -> Command {
+    let mut asking = bugle(server.dir.path());
+    asking
+        .arg(command)
+        .args(args)
+        .env("BUGLE_URL", format!("http://{}", server.addr))
+        .env("BUGLE_KEY", KEY);
+    asking
+}
+
+/// Whether a command succeeded, and what it said.
+pub(crate) fn run(mut command: Command) -> (bool, String, String) {
+    let output = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.success(), text(output.stdout), text(output.stderr))
+}
+
+/// The address that a server says it listens on, if this line of its log does.
+pub(crate) fn address(line: &str) -> Option<SocketAddr> {
+    let (_, rest) = line.split_once("listening on http://")?;
+    let end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == ':'));
+    Some(rest[..end.unwrap_or(rest.len())].parse().unwrap())
+}
+
 /// Starts `bugle serve` and waits until it listens.
 fn spawn(dir: &Path, settings: &BTreeMap<String, String>) -> (Child, SocketAddr) {
     let mut command = bugle(dir);
@@ -119,11 +144,8 @@ fn spawn(dir: &Path, settings: &BTreeMap<String, String>) -> (Child, SocketAddr)
             "the server ended at its start:\n{all}"
         );
         all += &line;
-        if let Some((_, rest)) = line.split_once("listening on http://") {
-            let end = rest
-                .find(|c: char| !(c.is_ascii_digit() || c == '.' || c == ':'))
-                .unwrap_or(rest.len());
-            break rest[..end].parse().unwrap();
+        if let Some(addr) = address(&line) {
+            break addr;
         }
     };
     // The rest of the log goes to the test's own output, which is shown when it fails.

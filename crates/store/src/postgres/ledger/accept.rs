@@ -8,11 +8,11 @@ use bugle_model::{
 };
 use sqlx::PgConnection;
 
-use super::own::{Accepts, OwnPush, compare, hashes};
+use super::own::{Accepts, OwnPush, hashes};
 use super::pages::{self, NewPage};
-use super::rows::Providers;
 use super::settle::{self, Books};
-use crate::books::plan::{Part, Plan};
+use crate::books::plan::{NewLeg, Part, Plan};
+use crate::books::push::{Providers, compare};
 use crate::codec;
 use crate::postgres::rows::small;
 use crate::postgres::shared::{Shared, Tx};
@@ -60,7 +60,7 @@ async fn look_up(shared: &Shared, app: i32, new: &NewPush) -> Result<Plan> {
         .await?;
     let mut devices = HashMap::with_capacity(found.len());
     for (id, key, provider, platform) in found {
-        let route = Route::of(record::provider(small(provider))?, record::platform(small(platform))?);
+        let route = record::route(small(provider), small(platform))?;
         devices.insert(id, (DeviceKey(key), route));
     }
     let providers = Providers::of(&new.providers);
@@ -91,7 +91,7 @@ async fn write_alone(tx: &mut Tx, shared: &Shared, app: i32, new: &NewPush, plan
         };
     };
     if let Plan::Split(parts) = plan {
-        insert_legs(tx.conn(), key, app, new.due, parts.iter().map(Leg::of_part)).await?;
+        insert_legs(tx.conn(), key, app, new.due, parts.iter().map(NewLeg::of_part)).await?;
         for part in parts {
             insert_pages(tx, app, new, key, part).await?;
         }
@@ -104,7 +104,14 @@ async fn write_alone(tx: &mut Tx, shared: &Shared, app: i32, new: &NewPush, plan
     if routes.is_empty() {
         end_if_empty(tx, shared, new, key).await?;
     } else {
-        insert_legs(tx.conn(), key, app, new.due, routes.into_iter().map(Leg::of_audience)).await?;
+        insert_legs(
+            tx.conn(),
+            key,
+            app,
+            new.due,
+            routes.into_iter().map(NewLeg::of_audience),
+        )
+        .await?;
         tx.wake_legs();
     }
     Ok(Accepted::New)
@@ -136,46 +143,15 @@ async fn insert(conn: &mut PgConnection, app: i32, new: &NewPush, plan: &Plan) -
     Ok(key.map(PushKey))
 }
 
-/// A leg at its beginning.
-struct Leg {
-    route: Route,
-    closed: bool,
-    pages: usize,
-    waiting: u64,
-    skipped: u64,
-}
-
-impl Leg {
-    fn of_audience(route: Route) -> Self {
-        Self {
-            route,
-            closed: false,
-            pages: 0,
-            waiting: 0,
-            skipped: 0,
-        }
-    }
-
-    fn of_part(part: &Part) -> Self {
-        Self {
-            route: part.route,
-            closed: true,
-            pages: part.targets.len().div_ceil(MAX_PAGE),
-            waiting: part.targets.len() as u64,
-            skipped: part.skipped,
-        }
-    }
-}
-
 async fn insert_legs(
     conn: &mut PgConnection,
     push: PushKey,
     app: i32,
     due: Timestamp,
-    legs: impl Iterator<Item = Leg>,
+    legs: impl Iterator<Item = NewLeg>,
 ) -> Result<()> {
-    let legs: Vec<Leg> = legs.collect();
-    let numbers = |number: fn(&Leg) -> u64| -> Vec<i64> {
+    let legs: Vec<NewLeg> = legs.collect();
+    let numbers = |number: fn(&NewLeg) -> u64| -> Vec<i64> {
         legs.iter()
             .map(|leg| i64::try_from(number(leg)).unwrap_or(i64::MAX))
             .collect()

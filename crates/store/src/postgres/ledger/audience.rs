@@ -1,11 +1,12 @@
 //! Walks the devices of one route that are subscribed to at least one of several channels, in the order of their keys, each once.
 //!
 //! One statement per channel reads on in its own part of an index, a chunk at a time; their streams are merged in code. Nothing is sorted, and what is held in
-//! memory is a chunk per channel. Devices' tokens are read by a statement of their own, from one table: a join's plan would change with the statistics.
+//! memory is a chunk per channel. Tokens come from the same index, which covers them: a join's plan would change with the statistics, and devices that are far
+//! apart cost a descent each.
 //!
 //! Keys and tokens come as one row of one array and one text: a row each would cost both sides more than the reading.
 
-use bugle_model::{DeviceKey, Route, Token};
+use bugle_model::{DeviceKey, MAX_PAGE, Route, Token};
 use sqlx::PgConnection;
 
 use crate::{Error, Result};
@@ -13,8 +14,8 @@ use crate::{Error, Result};
 /// Keys that one statement reads.
 const CHUNK: std::ops::RangeInclusive<usize> = 1_000..=16_384;
 
-/// Keys lie dense where reading everything between them is cheaper than seeking each.
-const DENSE: i64 = 4;
+/// Tokens that one statement reads: a page, and some that have subscribed since it was made.
+const TOKENS: usize = MAX_PAGE + 500;
 
 /// Whose devices.
 #[derive(Clone, Copy)]
@@ -41,6 +42,67 @@ impl<'a> Audience<'a> {
             chunk: (wanted / self.channels.len().max(1) + 1).clamp(*CHUNK.start() + 1, *CHUNK.end() + 1),
             streams: streams.collect(),
         }
+    }
+
+    /// Its devices after the first key, up to the second, and their tokens, ascending.
+    pub(super) async fn tokens(
+        self,
+        conn: &mut PgConnection,
+        (after, upto): (DeviceKey, DeviceKey),
+    ) -> Result<Vec<(i64, Token)>> {
+        let (mut devices, mut long) = (Vec::with_capacity(MAX_PAGE), Vec::new());
+        for channel in self.channels {
+            let mut from = after.0;
+            while from < upto.0 {
+                let read = self.read_tokens(conn, channel, (from, upto.0)).await?;
+                from = match read.last() {
+                    Some((last, _)) if read.len() == TOKENS => *last,
+                    _ => upto.0,
+                };
+                for (key, text) in read {
+                    if text.is_empty() {
+                        long.push(key);
+                    } else {
+                        devices.push((key, token(&text)?));
+                    }
+                }
+            }
+        }
+        if !long.is_empty() {
+            devices.extend(tokens(conn, self.route, &long).await?);
+        }
+        if self.channels.len() > 1 || !long.is_empty() {
+            devices.sort_unstable_by_key(|(key, _)| *key);
+            devices.dedup_by_key(|(key, _)| *key);
+        }
+        Ok(devices)
+    }
+
+    /// Reads on in a channel. An empty text stands for a token that the index does not have.
+    async fn read_tokens(
+        self,
+        conn: &mut PgConnection,
+        channel: &str,
+        (after, upto): (i64, i64),
+    ) -> Result<Vec<(i64, String)>> {
+        let read = sqlx::query_as(
+            "SELECT array_agg(key), string_agg(coalesce(token, ''), ' ') FROM (
+                SELECT key, token FROM subscriptions
+                 WHERE app = $1 AND channel = $2 AND route = $3 AND key > $4 AND key <= $5 ORDER BY key LIMIT $6) AS next",
+        )
+        .bind(self.app)
+        .bind(channel)
+        .bind(i16::from(self.route.code()))
+        .bind(after)
+        .bind(upto)
+        .bind(i64::try_from(TOKENS).unwrap_or(i64::MAX))
+        .fetch_one(conn)
+        .await?;
+        let mut read = pairs(read)?;
+        if !read.is_sorted() {
+            read.sort_unstable();
+        }
+        Ok(read)
     }
 
     /// Those of these devices that are in it, ascending.
@@ -155,75 +217,48 @@ impl Keys<'_> {
     }
 }
 
-/// Those of these devices (by ascending keys) that go over the route, and their tokens, ascending.
+/// Of these devices, those that go over the route, and their tokens, ascending.
 pub(super) async fn tokens(conn: &mut PgConnection, route: Route, keys: &[i64]) -> Result<Vec<(i64, Token)>> {
-    let (Some(first), Some(last)) = (keys.first(), keys.last()) else {
+    if keys.is_empty() {
         return Ok(Vec::new());
-    };
-    let width = last.saturating_sub(*first);
-    let dense = width <= DENSE.saturating_mul(i64::try_from(keys.len()).unwrap_or(i64::MAX));
-    let (provider, platform) = (
-        route.provider.map_or(0, |provider| i16::from(provider.code())),
-        route.platform.map_or(0, |platform| i16::from(platform.code())),
-    );
-    let found: (Option<Vec<i64>>, Option<String>) = if dense {
-        sqlx::query_as(
-            "SELECT array_agg(key), string_agg(token, ' ') FROM (
-                SELECT key, token FROM devices
-                 WHERE key >= $1 AND key <= $2 AND provider = $3 AND platform = $4 ORDER BY key) AS found",
-        )
-        .bind(first)
-        .bind(last)
-        .bind(provider)
-        .bind(platform)
-        .fetch_one(conn)
-        .await?
-    } else {
-        sqlx::query_as(
-            "SELECT array_agg(key), string_agg(token, ' ') FROM devices
-              WHERE key = ANY($1) AND provider = $2 AND platform = $3",
-        )
-        .bind(keys)
-        .bind(provider)
-        .bind(platform)
-        .fetch_one(conn)
-        .await?
-    };
-    let (found, texts) = (found.0.unwrap_or_default(), found.1.unwrap_or_default());
-    among(keys, &found, &texts)
+    }
+    let found: (Option<Vec<i64>>, Option<String>) = sqlx::query_as(
+        "SELECT array_agg(key), string_agg(token, ' ') FROM devices
+          WHERE key = ANY($1) AND provider = $2 AND platform = $3",
+    )
+    .bind(keys)
+    .bind(route.provider.map_or(0, |provider| i16::from(provider.code())))
+    .bind(route.platform.map_or(0, |platform| i16::from(platform.code())))
+    .fetch_one(conn)
+    .await?;
+    let mut devices = Vec::with_capacity(keys.len());
+    for (key, text) in pairs(found)? {
+        devices.push((key, token(text.as_str())?));
+    }
+    devices.sort_unstable_by_key(|(key, _)| *key);
+    Ok(devices)
 }
 
-/// The found devices that are wanted, with their tokens, which have no spaces in them.
-fn among(keys: &[i64], found: &[i64], texts: &str) -> Result<Vec<(i64, Token)>> {
-    let corrupt = |detail: String| Error::Corrupt {
-        place: "devices.token",
-        detail,
-    };
+/// Keys and the texts that were read with them, which have no spaces in them.
+fn pairs((keys, texts): (Option<Vec<i64>>, Option<String>)) -> Result<Vec<(i64, String)>> {
+    let (keys, texts) = (keys.unwrap_or_default(), texts.unwrap_or_default());
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut texts = texts.split(' ');
-    let mut devices = Vec::with_capacity(keys.len().min(found.len()));
-    let mut wanted = keys;
-    let sorted = found.is_sorted();
-    for key in found {
-        let text = texts
-            .next()
-            .ok_or_else(|| corrupt("fewer tokens than devices".to_owned()))?;
-        let is_wanted = if sorted {
-            let passed = wanted.iter().position(|k| k >= key).unwrap_or(wanted.len());
-            wanted = &wanted[passed..];
-            wanted.first() == Some(key)
-        } else {
-            keys.binary_search(key).is_ok()
-        };
-        if is_wanted {
-            let token = Token::parse(text).map_err(|invalid| corrupt(invalid.to_string()))?;
-            devices.push((*key, token));
-        }
+    let pairs: Vec<_> = keys.iter().copied().zip(texts.by_ref().map(str::to_owned)).collect();
+    if pairs.len() < keys.len() || texts.next().is_some() {
+        return Err(Error::Corrupt {
+            place: "devices.token",
+            detail: "a token with a space in it".to_owned(),
+        });
     }
-    if !found.is_empty() && texts.next().is_some() {
-        return Err(corrupt("a token with a space in it".to_owned()));
-    }
-    if !sorted {
-        devices.sort_unstable_by_key(|(key, _)| *key);
-    }
-    Ok(devices)
+    Ok(pairs)
+}
+
+fn token(text: &str) -> Result<Token> {
+    Token::parse(text).map_err(|invalid| Error::Corrupt {
+        place: "devices.token",
+        detail: invalid.to_string(),
+    })
 }

@@ -2,39 +2,15 @@
 //!
 //! They are locked first, so that nobody takes a page that is just being settled.
 
-use bugle_model::{Counts, Progress, PushKey, PushState, Route, Target, Timestamp};
+use bugle_model::{PushKey, PushState, Timestamp};
 use sqlx::PgConnection;
 
 use super::rows::{self, OwnPage, Page, Push, Pushes};
 use super::settle::Books;
 use super::targets::{self, Explicit};
 use crate::Result;
+use crate::books::ending::{Bucket, room_of_own_page};
 use crate::postgres::shared::{Shared, Tx};
-
-/// What targets end as that are not sent to.
-#[derive(Clone, Copy)]
-pub(super) enum Bucket {
-    Cancelled,
-    Expired,
-    Failed,
-}
-
-impl Bucket {
-    fn of(state: PushState) -> Self {
-        match state {
-            PushState::Cancelled => Self::Cancelled,
-            _ => Self::Expired,
-        }
-    }
-
-    fn add(self, counts: &mut Counts, targets: u64) {
-        match self {
-            Self::Cancelled => counts.cancelled += targets,
-            Self::Expired => counts.expired += targets,
-            Self::Failed => counts.failed += targets,
-        }
-    }
-}
 
 /// A transaction of a sweep: its books, and how much more it may do.
 pub(super) struct Step {
@@ -70,10 +46,10 @@ impl Step {
         .fetch_all(conn)
         .await?;
         for (push, leg) in &legs {
-            self.books.touch_leg(PushKey(*push), rows::route(*leg)?);
+            self.books.accounts.touch_leg(PushKey(*push), rows::route(*leg)?);
         }
         for push in pushes {
-            self.books.touch_push(PushKey(*push));
+            self.books.accounts.touch_push(PushKey(*push));
         }
         Ok(legs)
     }
@@ -125,10 +101,8 @@ impl Step {
 
     pub(super) fn settle(&mut self, free: Vec<Page>, bucket: impl Fn(&Page) -> Bucket) {
         for page in free {
-            let mut ended = page.progress.clone();
-            let rest = page.targeted() - ended.ended();
-            bucket(&page).add(ended.counts_mut(page.leg), rest);
-            self.books.settle_page(&page, &ended.counts, &[], None);
+            let ended = bucket(&page).end_page(page.leg, page.expected, &page.progress);
+            self.books.settle_page(&page, &ended, &[], None);
             self.room = self.room.saturating_sub(1);
             self.pages += 1;
         }
@@ -141,8 +115,7 @@ impl Step {
             .collect();
         let fit = free.iter().take_while(|(_, own)| {
             let fits = self.room > 0;
-            // Its targets have to be looked up.
-            self.room = self.room.saturating_sub(1 + own.expected / 10);
+            self.room = self.room.saturating_sub(room_of_own_page(own.expected));
             fits
         });
         let fit = fit.count();
@@ -158,14 +131,9 @@ impl Step {
             })
             .collect();
         for ((push, own), targets) in free.iter().zip(targets::explicit(conn, &pages).await?) {
-            let mut ended = Progress {
-                counts: own.progress.counts.clone(),
-                ..Progress::default()
-            };
-            for (route, targets) in waiting_by_route(own, &targets) {
-                Bucket::of(push.state).add(ended.counts_mut(route), targets);
-            }
-            self.books.settle_own_page(push, own, ended.counts, &[], &[]);
+            let bucket = Bucket::of(push.state);
+            let ended = bucket.end_own_page(own.route, own.expected, &own.progress, &targets);
+            self.books.settle_own_page(push, own, ended, &[], &[]);
             self.pages += 1;
         }
         Ok(())
@@ -178,24 +146,4 @@ impl Step {
             pushes: self.books.close(tx, shared).await?,
         })
     }
-}
-
-/// How many targets of an unsettled own page have not ended, by the route that they would go over now. `targets` are those that are still to be sent.
-pub(super) fn waiting_by_route(own: &OwnPage, targets: &[Target]) -> Vec<(Route, u64)> {
-    let mut waiting: Vec<(Route, u64)> = Vec::new();
-    let mut add = |route: Route, targets: u64| match waiting.iter_mut().find(|(r, _)| *r == route) {
-        Some((_, sum)) => *sum += targets,
-        None => waiting.push((route, targets)),
-    };
-    let left_over = own.progress.left_over.iter().map(|left| left.route);
-    for route in targets.iter().map(|target| target.route).chain(left_over) {
-        add(route, 1);
-    }
-    let found = (targets.len() + own.progress.left_over.len()) as u64;
-    // Every target is open, left over, above the position, or counted. Should one be none of it, it still waits.
-    let missing = (own.targeted() - own.progress.ended()).saturating_sub(found);
-    if missing > 0 {
-        add(own.route, missing);
-    }
-    waiting
 }

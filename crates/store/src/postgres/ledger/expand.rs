@@ -11,15 +11,13 @@ use sqlx::PgConnection;
 
 use super::audience::Audience;
 use super::pages::{self, NewPage};
+use super::replica;
 use super::rows::{Push, count, int, route};
 use super::settle::Books;
-use super::{MAX_STEP, replica};
 use crate::Result;
-use crate::ledger::{Expansion, OpenLeg, Range, Walk};
+use crate::books::walk;
+use crate::ledger::{Expansion, OpenLeg, Walk};
 use crate::postgres::shared::{Shared, Tx};
-
-/// Devices of a range at most.
-const MAX_RANGE: u32 = 1_000;
 
 /// Keys that are merged at once.
 const STRIDE: usize = 16_384;
@@ -103,7 +101,7 @@ pub(super) async fn walk(
     let Some(Start { push, walk, places }) = start else {
         return Ok(None);
     };
-    let (push, most) = (Arc::new(push), targets.clamp(1, MAX_STEP * MAX_RANGE));
+    let (push, most) = (Arc::new(push), walk::most(targets));
     let read = replica::read(shared, places, move |conn| {
         let (push, mut walk) = (Arc::clone(&push), walk.clone());
         Box::pin(async move {
@@ -141,15 +139,7 @@ async fn start(
                 .await?
         }
     };
-    let walk = Walk {
-        push: key,
-        route,
-        from: DeviceKey(cursor),
-        to: DeviceKey(bound),
-        bound: DeviceKey(bound),
-        ranges: Vec::new(),
-        closed: true,
-    };
+    let walk = Walk::begin(key, route, cursor, bound);
     let places = replica::places(shared, conn, &[key]).await?;
     Ok(Some(Start { push, walk, places }))
 }
@@ -171,27 +161,12 @@ async fn read_ranges(conn: &mut PgConnection, push: &Push, walk: &mut Walk, most
         }
         for key in next {
             if left == 0 {
-                (walk.to, walk.closed) = (last, false);
+                walk.stop(last);
                 return Ok(());
             }
-            append(&mut walk.ranges, last, DeviceKey(key));
+            walk.append(last, DeviceKey(key));
             (last, left) = (DeviceKey(key), left - 1);
         }
-    }
-}
-
-/// One more device, which comes after `last`.
-fn append(ranges: &mut Vec<Range>, last: DeviceKey, key: DeviceKey) {
-    match ranges.last_mut() {
-        Some(range) if range.count < MAX_RANGE => {
-            range.upto = key;
-            range.count += 1;
-        }
-        _ => ranges.push(Range {
-            after: last,
-            upto: key,
-            count: 1,
-        }),
     }
 }
 
@@ -240,7 +215,7 @@ async fn write(tx: &mut Tx, shared: &Shared, walk: &Walk, now: Timestamp) -> Res
     }
     if walk.closed {
         let mut books = Books::new(now);
-        books.touch_leg(walk.push, walk.route);
+        books.accounts.touch_leg(walk.push, walk.route);
         books.close(tx, shared).await?;
     }
     Ok(Expansion::Done)
@@ -248,7 +223,6 @@ async fn write(tx: &mut Tx, shared: &Shared, walk: &Walk, now: Timestamp) -> Res
 
 /// Moves the leg from where the walk began to where it got; returns the number of its first page. `None` = it is not there any more.
 async fn move_cursor(conn: &mut PgConnection, walk: &Walk) -> Result<Option<i64>> {
-    let count: u64 = walk.ranges.iter().map(|range| u64::from(range.count)).sum();
     let first_seq = sqlx::query_scalar(
         "UPDATE legs SET cursor = $1, bound = $2, closed = $3, next_seq = next_seq + $4,
                          targeted = targeted + $5, outstanding = outstanding + $5
@@ -259,7 +233,7 @@ async fn move_cursor(conn: &mut PgConnection, walk: &Walk) -> Result<Option<i64>
     .bind(walk.bound.0)
     .bind(walk.closed)
     .bind(int(walk.ranges.len() as u64))
-    .bind(int(count))
+    .bind(int(walk.count()))
     .bind(walk.push.0)
     .bind(i16::from(walk.route.code()))
     .bind(walk.from.0)

@@ -7,9 +7,12 @@ use std::time::Duration;
 use bugle_model::{Flow, PageId, PushKey, Timestamp, Verdict};
 use sqlx::PgConnection;
 
-use super::legs::{self, LegKey};
-use super::rows::{self, Push, int, own_page};
+use super::legs;
+use super::rows::{self, Push, int};
 use crate::Result;
+use crate::books::account::LegKey;
+use crate::books::page::own_page;
+use crate::books::{codes, push};
 use crate::postgres::shared::Shared;
 
 /// Longer than any lease that makes sense.
@@ -92,7 +95,7 @@ async fn extend_own(
     .await?;
     rows.into_iter()
         .map(|(key, epoch, state, expires_at)| {
-            let flow = crate::books::flow(rows::state(&state)?, Timestamp(expires_at), false, now);
+            let flow = push::flow(codes::state(&state)?, Timestamp(expires_at), false, now);
             Ok(((own_page(PushKey(key)), rows::count(epoch)), flow))
         })
         .collect()

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bugle_model::Timestamp;
 use sqlx::PgConnection;
 
-use super::MAX_REMOVALS;
 use crate::Result;
+use crate::books::MAX_REMOVALS;
 use crate::postgres::gone;
 use crate::postgres::shared::Shared;
 

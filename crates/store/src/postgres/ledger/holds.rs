@@ -6,11 +6,10 @@ use bugle_model::{AppId, Hold, HoldReason, Route, Timestamp};
 use sqlx::PgConnection;
 
 use super::{due, rows};
+use crate::books::codes;
+use crate::books::hold::{Turn, WAKE, never, turn};
 use crate::postgres::shared::{Shared, Tx};
 use crate::{Error, Result};
-
-/// When a hold ends, so many pages are handed over at once; the queue finds the rest when it reads on.
-const WAKE: usize = 1_000;
 
 /// A row: app, route, reason, since, paused for.
 type Row = (i32, i16, Option<String>, i64, i64);
@@ -45,33 +44,20 @@ async fn change(
             insert(tx.conn(), app, route, now).await?;
             lock(tx.conn(), shared, app, route)
                 .await?
-                .ok_or_else(|| Error::Corrupt {
-                    place: "holds",
-                    detail: "a row that was there is gone".to_owned(),
-                })?
+                .ok_or_else(|| Error::corrupt("holds", "a row that was there is gone".to_owned()))?
         }
-        None => Hold {
-            app: shared.apps.name(tx.conn(), app).await?,
-            route,
-            reason: None,
-            since: now,
-            paused_ms: 0,
-        },
+        None => never(shared.apps.name(tx.conn(), app).await?, route, now),
     };
-    match (hold.reason, reason) {
-        (None, None) => return Ok(hold),
-        // It goes on for another reason: the clock has stood still since the first.
-        (Some(_), Some(_)) => {}
-        (None, Some(_)) => hold.since = now,
-        (Some(_), None) => {
-            hold.paused_ms = hold.paused_ms.saturating_add(now.0.saturating_sub(hold.since.0).max(0));
+    match turn(&mut hold, reason, now) {
+        Turn::Nothing => return Ok(hold),
+        Turn::Write => {}
+        Turn::Release => {
             for page in due::due_on_route(tx.conn(), shared, (app, route), now, WAKE).await? {
                 tx.hand_over(page);
             }
             tx.wake_legs();
         }
     }
-    hold.reason = reason;
     sqlx::query("UPDATE holds SET reason = $3, since = $4, paused_ms = $5 WHERE app = $1 AND route = $2")
         .bind(app)
         .bind(i16::from(route.code()))
@@ -139,7 +125,7 @@ pub(super) async fn reasons(conn: &mut PgConnection, app: i32) -> Result<Vec<(Ro
             .await?;
     found
         .into_iter()
-        .map(|(code, reason)| Ok((rows::route(code)?, parse(&reason)?)))
+        .map(|(code, reason)| Ok((rows::route(code)?, codes::hold_reason(&reason)?)))
         .collect()
 }
 
@@ -148,15 +134,8 @@ async fn read(conn: &mut PgConnection, shared: &Shared, row: Row) -> Result<Hold
     Ok(Hold {
         app: shared.apps.name(conn, app).await?,
         route: rows::route(code)?,
-        reason: reason.as_deref().map(parse).transpose()?,
+        reason: reason.as_deref().map(codes::hold_reason).transpose()?,
         since: Timestamp(since),
         paused_ms,
-    })
-}
-
-fn parse(name: &str) -> Result<HoldReason> {
-    HoldReason::parse(name).ok_or_else(|| Error::Corrupt {
-        place: "holds.reason",
-        detail: name.to_owned(),
     })
 }

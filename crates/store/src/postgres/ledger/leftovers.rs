@@ -6,30 +6,18 @@
 
 use std::collections::BTreeMap;
 
-use bugle_model::{LeftOver, MAX_PAGE, PageId, PageRef, PushKey, Timestamp};
+use bugle_model::{MAX_PAGE, PageRef, Timestamp};
 use sqlx::PgConnection;
 
-use super::legs::{Leg, LegKey};
+use super::legs::Leg;
 use super::pages::{self, NewPage};
 use super::rows::{self, Page, Push, Pushes};
 use crate::Result;
-use crate::books::left_over;
-use crate::codec::targets::{self, Stored, What};
+use crate::books::account::LegKey;
+use crate::books::codes;
+use crate::books::left_over::{Group, split_off_rest};
+use crate::codec::targets::{self, Stored};
 use crate::postgres::shared::{Shared, Tx};
-
-/// What makes targets fit on one page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Group {
-    push: PushKey,
-    leg: u8,
-    due: Timestamp,
-}
-
-/// Left-overs of the pages that a transaction settles.
-pub(super) struct LeftOvers {
-    now: Timestamp,
-    groups: BTreeMap<Group, Vec<Stored>>,
-}
 
 /// A page that has room for more.
 struct Crumb {
@@ -47,84 +35,56 @@ struct Writes {
     new_targets: Vec<Vec<u8>>,
 }
 
-impl LeftOvers {
-    pub(super) fn new(now: Timestamp) -> Self {
-        Self {
-            now,
-            groups: BTreeMap::new(),
-        }
+/// Writes the pages of legs that are locked.
+pub(super) async fn write(
+    groups: BTreeMap<Group, Vec<Stored>>,
+    now: Timestamp,
+    tx: &mut Tx,
+    shared: &Shared,
+    (pushes, legs): (&Pushes, &mut BTreeMap<LegKey, Leg>),
+) -> Result<()> {
+    if groups.is_empty() {
+        return Ok(());
     }
-
-    pub(super) fn add(&mut self, push: PushKey, left: &LeftOver, what: What) {
-        let group = Group {
-            push,
-            leg: left.route.code(),
-            due: left_over::due(left.due, self.now),
+    let known = |group: &Group| pushes.get(&group.push).map(|(push, _)| push);
+    let later: Vec<(Group, &Push)> = (groups.keys().filter(|group| group.due > now))
+        .filter_map(|group| known(group).map(|push| (*group, push)))
+        .collect();
+    let crumbs = crumbs(tx.conn(), &later).await?;
+    let rows: Vec<i64> = crumbs.values().map(|crumb| crumb.row).collect();
+    let mut there = Page::targets_of(tx.conn(), &rows).await?;
+    let mut writes = Writes::default();
+    for (group, mut stored) in groups {
+        let (Some(push), Some(leg)) = (known(&group), legs.get_mut(&(group.push, group.leg))) else {
+            continue;
         };
-        self.groups.entry(group).or_default().push(Stored {
-            what,
-            attempts: left.attempts,
-            first_try: left.first_try,
-            suspect: left.suspect,
-        });
-    }
-
-    /// Writes the pages of legs that are locked.
-    pub(super) async fn into_pages(
-        self,
-        tx: &mut Tx,
-        shared: &Shared,
-        pushes: &Pushes,
-        legs: &mut BTreeMap<LegKey, Leg>,
-    ) -> Result<()> {
-        if self.groups.is_empty() {
-            return Ok(());
+        let route = codes::route(group.leg)?;
+        let mut seqs = Vec::new();
+        if let Some(crumb) = crumbs.get(&group)
+            && let Some(mut all) = there.remove(&crumb.row)
+        {
+            let rest = split_off_rest(&mut stored, all.len());
+            all.append(&mut stored);
+            writes.grow(crumb.row, &all);
+            seqs.push(crumb.seq);
+            stored = rest;
         }
-        let known = |group: &Group| pushes.get(&group.push).map(|(push, _)| push);
-        let later: Vec<(Group, &Push)> = (self.groups.keys().filter(|group| group.due > self.now))
-            .filter_map(|group| known(group).map(|push| (*group, push)))
-            .collect();
-        let crumbs = crumbs(tx.conn(), &later).await?;
-        let rows: Vec<i64> = crumbs.values().map(|crumb| crumb.row).collect();
-        let mut there = Page::targets_of(tx.conn(), &rows).await?;
-        let mut writes = Writes::default();
-        for (group, mut stored) in self.groups {
-            let (Some(push), Some(leg)) = (known(&group), legs.get_mut(&(group.push, group.leg))) else {
-                continue;
-            };
-            let route = rows::route(i16::from(group.leg))?;
-            let mut names = Vec::new();
-            if let Some(crumb) = crumbs.get(&group)
-                && let Some(mut all) = there.remove(&crumb.row)
-            {
-                let rest = stored.split_off(stored.len().min(MAX_PAGE.saturating_sub(all.len())));
-                all.append(&mut stored);
-                writes.grow(crumb.row, &all);
-                names.push(crumb.seq);
-                stored = rest;
-            }
-            for stored in stored.chunks(MAX_PAGE) {
-                writes.add(&NewPage::of(push, route, leg.next_seq, group.due), stored);
-                names.push(leg.next_seq);
-                leg.next_seq += 1;
-            }
-            let app = shared.apps.name(tx.conn(), push.app).await?;
-            for seq in names {
-                let id = PageId {
-                    push: group.push,
-                    leg: Some(route),
-                    seq,
-                };
-                tx.hand_over(PageRef {
-                    id,
-                    app: app.clone(),
-                    lane: push.lane,
-                    due: group.due,
-                });
-            }
+        for stored in stored.chunks(MAX_PAGE) {
+            writes.add(&NewPage::of(push, route, leg.next_seq, group.due), stored);
+            seqs.push(leg.next_seq);
+            leg.next_seq += 1;
         }
-        writes.execute(tx.conn()).await
+        let app = shared.apps.name(tx.conn(), push.app).await?;
+        for seq in seqs {
+            tx.hand_over(PageRef {
+                id: group.page(route, seq),
+                app: app.clone(),
+                lane: push.lane,
+                due: group.due,
+            });
+        }
     }
+    writes.execute(tx.conn()).await
 }
 
 impl Writes {

@@ -8,10 +8,7 @@ use sqlx::{PgConnection, Row};
 
 use super::rows::{count, int};
 use crate::Result;
-use crate::books::{self, Change};
-
-/// Names a leg: the push, and the route's code.
-pub(super) type LegKey = (PushKey, u8);
+use crate::books::account::{self, Change, LegKey};
 
 /// A leg as far as its books need it.
 #[derive(Debug, Clone)]
@@ -41,7 +38,7 @@ impl Leg {
 
     /// May further answers of the provider still reject it?
     pub(super) fn weighs_evidence(&self) -> bool {
-        self.answered < books::EVIDENCE && self.payload == self.answered
+        account::weighs_evidence(self.answered, self.payload)
     }
 
     /// Enters what has changed.
@@ -52,7 +49,7 @@ impl Leg {
         }
         self.answered += change.answered;
         self.payload += change.payload;
-        if books::is_refused(self.answered, self.payload) {
+        if account::is_refused(self.answered, self.payload) {
             (self.rejected, self.closed) = (true, true);
         }
     }

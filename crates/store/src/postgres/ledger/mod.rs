@@ -10,7 +10,9 @@
 //! | `sweep`, `ending` | cancel, expire, end what nobody sends |
 //! | `status`, `holds`, `forget` | the account; routes on hold; what is old |
 //! | `wake` | tells other processes of legs |
-//! | `rows` | rows as values |
+//! | `rows`, `legs` | rows as values |
+//!
+//! What follows from them is in `crate::books`, for both backends.
 //!
 //! Invariants: every target that was handed out is in its leg's account or in a page; a leg's `outstanding` is the sum of what its pages expected; a page row that
 //! is gone never comes back under the same name; rows are locked in the order push, leg, page, device, each by key.
@@ -51,12 +53,6 @@ use super::Store;
 use crate::Result;
 use crate::ledger::{Expansion, Ledger, OpenLeg, Swept, Walk};
 
-/// Pages that one transaction inserts or settles at most.
-const MAX_STEP: u32 = 500;
-
-/// Rows that one transaction deletes at most.
-const MAX_REMOVALS: u32 = 256;
-
 #[async_trait]
 impl Ledger for Store {
     async fn accept(&self, push: NewPush) -> Result<Accepted> {
@@ -66,7 +62,12 @@ impl Ledger for Store {
     }
 
     async fn status(&self, app: &AppId, uid: &PushUid) -> Result<Option<PushStatus>> {
-        let (shared, app, uid, now) = (Arc::clone(&self.shared), app.clone(), uid.clone(), self.shared.clock.now());
+        let (shared, app, uid, now) = (
+            Arc::clone(&self.shared),
+            app.clone(),
+            uid.clone(),
+            self.shared.clock.now(),
+        );
         self.run(async move { status::status(&shared, &app, &uid, now).await })
             .await
     }
@@ -124,7 +125,8 @@ impl Ledger for Store {
 
     async fn reread(&self, page: PageId, after: i64) -> Result<Vec<Target>> {
         let shared = Arc::clone(&self.shared);
-        self.run(async move { reread::reread(&shared, page, after).await }).await
+        self.run(async move { reread::reread(&shared, page, after).await })
+            .await
     }
 
     async fn extend(&self, pages: &[(PageId, u64)], lease: Duration) -> Result<Vec<Verdict>> {

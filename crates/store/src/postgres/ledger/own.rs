@@ -9,8 +9,9 @@ use bugle_model::{Accepted, AppId, Lane, NewPush, PageRef, PushKey, Route, Times
 use sqlx::PgConnection;
 use tokio::runtime::Handle;
 
-use super::rows::{Providers, own_page};
 use crate::Result;
+use crate::books::page::own_page;
+use crate::books::push::{Providers, compare};
 use crate::postgres::batch::{self, Batcher};
 use crate::postgres::shared::{Shared, Tx};
 
@@ -203,13 +204,4 @@ pub(super) async fn hashes<'a>(
         hashes.extend(found.into_iter().map(|(uid, hash)| ((app, uid), hash)));
     }
     Ok(hashes)
-}
-
-/// Is the push that has the uid the same one?
-pub(super) fn compare(there: &[u8], new: &[u8]) -> Accepted {
-    if there == new {
-        Accepted::Repeated
-    } else {
-        Accepted::Conflict
-    }
 }

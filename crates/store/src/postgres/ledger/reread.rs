@@ -5,9 +5,10 @@ use std::sync::Arc;
 use bugle_model::{PageId, PushKey, Target};
 use sqlx::PgConnection;
 
-use super::rows::{Content, Page, Push};
+use super::rows::{Page, Push};
 use super::targets::{self, Explicit};
 use crate::Result;
+use crate::books::page::Content;
 use crate::postgres::shared::Shared;
 
 /// The body of a push; `None` = unknown, or it has ended.

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use bugle_model::{DeviceKey, Flow, Lane, PageId, Progress, PushKey, PushState, Route, Timestamp};
+use bugle_model::{Flow, Lane, PageId, Progress, PushKey, PushState, Route, Timestamp};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 
-use crate::books;
-pub(super) use crate::books::Providers;
-use crate::codec::{progress, targets};
-use crate::{Error, Result};
+use crate::Result;
+use crate::books::codes;
+use crate::books::page::Content;
+use crate::books::push::{self, Providers};
+use crate::codec::targets;
+use crate::postgres::rows::small;
 
 /// What every page needs of its push.
 #[derive(Clone)]
@@ -76,13 +78,13 @@ impl Push {
         let push = Self {
             key,
             app: row.try_get(1)?,
-            state: state(row.try_get(2)?)?,
-            lane: lane(row.try_get(3)?)?,
+            state: codes::state(row.try_get(2)?)?,
+            lane: codes::lane(small(row.try_get(3)?))?,
             providers: Providers(row.try_get(4)?),
             due: Timestamp(row.try_get(5)?),
             expires_at: Timestamp(row.try_get(6)?),
             ended: row.try_get(7)?,
-            channels: row.try_get::<Option<&str>, _>(8)?.map(channels).transpose()?,
+            channels: row.try_get::<Option<&str>, _>(8)?.map(codes::channels).transpose()?,
         };
         let own = OwnPage {
             due: row.try_get::<Option<i64>, _>(9)?.map(Timestamp),
@@ -90,7 +92,7 @@ impl Push {
             expected: count(row.try_get(11)?),
             answered: count(row.try_get(12)?),
             payload: count(row.try_get(13)?),
-            progress: read_progress(row.try_get(14)?, "pushes.progress")?,
+            progress: codes::read_progress(row.try_get(14)?, "pushes.progress")?,
             epoch: count(row.try_get(15)?),
             held: row.try_get(16)?,
             free: row.try_get(17)?,
@@ -100,7 +102,7 @@ impl Push {
 
     /// May it be sent at this moment? `rejected` = no provider accepts it on this leg.
     pub(super) fn flow(&self, rejected: bool, now: Timestamp) -> Flow {
-        books::flow(self.state, self.expires_at, rejected, now)
+        push::flow(self.state, self.expires_at, rejected, now)
     }
 }
 
@@ -150,11 +152,6 @@ impl OwnPage {
             })
             .collect()
     }
-
-    /// How many targets it stands for while it is in work.
-    pub(super) fn targeted(&self) -> u64 {
-        books::targeted(self.expected, &self.progress)
-    }
 }
 
 /// A page in a row of its own.
@@ -167,15 +164,6 @@ pub(super) struct Page {
     pub(super) content: Content,
     pub(super) progress: Progress,
     pub(super) epoch: u64,
-}
-
-/// Where a page's targets are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Content {
-    /// The devices after the first key, up to the second.
-    Range(DeviceKey, DeviceKey),
-    /// Written down in `page_targets`.
-    Explicit,
 }
 
 impl Page {
@@ -233,17 +221,13 @@ impl Page {
             leg: Some(leg),
             seq: row.try_get(3)?,
         };
-        let content = match (row.try_get(5)?, row.try_get(6)?) {
-            (Some(after), Some(upto)) => Content::Range(DeviceKey(after), DeviceKey(upto)),
-            _ => Content::Explicit,
-        };
         Ok(Self {
             row: row.try_get(0)?,
             id,
             leg,
             expected: count(row.try_get(4)?),
-            content,
-            progress: read_progress(row.try_get(7)?, "pages.progress")?,
+            content: Content::of(row.try_get(5)?, row.try_get(6)?),
+            progress: codes::read_progress(row.try_get(7)?, "pages.progress")?,
             epoch: count(row.try_get(8)?),
         })
     }
@@ -267,27 +251,6 @@ impl Page {
             })
             .collect()
     }
-
-    /// How many targets it stands for while it is in work.
-    pub(super) fn targeted(&self) -> u64 {
-        books::targeted(self.expected, &self.progress)
-    }
-}
-
-/// The name of a push's own page.
-pub(super) fn own_page(push: PushKey) -> PageId {
-    PageId {
-        push,
-        leg: None,
-        seq: 0,
-    }
-}
-
-fn read_progress(blob: Option<&[u8]>, place: &'static str) -> Result<Progress> {
-    match blob {
-        Some(blob) => progress::decode(blob, place),
-        None => Ok(Progress::default()),
-    }
 }
 
 /// A number that the database keeps as a signed one, and that is never below zero.
@@ -301,33 +264,7 @@ pub(super) fn int(value: u64) -> i64 {
 }
 
 pub(super) fn route(code: i16) -> Result<Route> {
-    let known = u8::try_from(code).ok().and_then(Route::from_code);
-    known.ok_or_else(|| Error::Corrupt {
-        place: "a route",
-        detail: format!("code {code}"),
-    })
-}
-
-pub(super) fn lane(code: i16) -> Result<Lane> {
-    let known = u8::try_from(code).ok().and_then(Lane::from_code);
-    known.ok_or_else(|| Error::Corrupt {
-        place: "a lane",
-        detail: format!("code {code}"),
-    })
-}
-
-pub(super) fn state(name: &str) -> Result<PushState> {
-    PushState::parse(name).ok_or_else(|| Error::Corrupt {
-        place: "pushes.state",
-        detail: name.to_owned(),
-    })
-}
-
-fn channels(json: &str) -> Result<Vec<String>> {
-    serde_json::from_str(json).map_err(|error| Error::Corrupt {
-        place: "pushes.channels",
-        detail: error.to_string(),
-    })
+    codes::route(small(code))
 }
 
 /// The key of a push by its public name.

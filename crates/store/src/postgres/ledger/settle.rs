@@ -1,27 +1,23 @@
 //! Keeps the books of a transaction: what its pages change in the accounts of their legs, and who ends by it.
 //!
-//! What settling adds, for a page of leg L with `expected` targets: L loses `expected` from targeted and outstanding. Every route
-//! in the counts gains its total in targeted, and the counts. Every left-over's route gains one in targeted and outstanding. So
-//! `targeted` becomes what was really found, whatever was expected, and a device that has changed its platform is counted where it went.
-//!
-//! Changes are added up in memory and written at the end, each table by one statement: own pages; page rows go; left-overs become pages; legs; pushes that end.
+//! `books::account` says what settling adds. Changes are added up in memory and written at the end, each table by one statement: own pages; page rows go; left-overs become pages; legs; pushes that end.
 //!
 //! Whoever keeps books has locked the pushes whose legs or pages he settles, so that nobody else adds or ends one of their legs meanwhile. A leg that is locked has
 //! exactly the pages that a statement sees: pages are inserted and removed by those who have locked their leg.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bugle_model::{Counts, DeviceKey, LeftOver, Progress, PushKey, PushState, Route, Timestamp};
+use bugle_model::{Counts, LeftOver, PushKey, PushState, Route, Timestamp};
 use sqlx::PgConnection;
 
-use super::leftovers::LeftOvers;
-use super::legs::{self, Leg, LegKey};
-use super::pages;
-use super::rows::{self, Content, OwnPage, Page, Push, int};
+use super::legs::{self, Leg};
+use super::rows::{self, OwnPage, Page, Push, int};
+use super::{leftovers, pages};
 use crate::Result;
-use crate::books::{self, Change};
-use crate::codec::progress;
-use crate::codec::targets::{Stored, What};
+use crate::books::account::{self, Accounts, LegKey, is_refused};
+use crate::books::page::Content;
+use crate::books::push::end_state;
+use crate::codec::targets::Stored;
 use crate::postgres::shared::{Shared, Tx};
 
 /// A push's own page that is settled.
@@ -37,9 +33,7 @@ struct OwnEnd {
 /// What a transaction changes.
 pub(super) struct Books {
     now: Timestamp,
-    changes: BTreeMap<LegKey, Change>,
-    left_overs: LeftOvers,
-    touched: BTreeSet<PushKey>,
+    pub(super) accounts: Accounts,
     own: Vec<OwnEnd>,
     rows: Vec<i64>,
     explicit: Vec<i64>,
@@ -59,9 +53,7 @@ impl Books {
     pub(super) fn new(now: Timestamp) -> Self {
         Self {
             now,
-            changes: BTreeMap::new(),
-            left_overs: LeftOvers::new(now),
-            touched: BTreeSet::new(),
+            accounts: Accounts::new(now),
             own: Vec::new(),
             rows: Vec::new(),
             explicit: Vec::new(),
@@ -82,23 +74,6 @@ impl Books {
         Ok(())
     }
 
-    /// This leg may have ended.
-    pub(super) fn touch_leg(&mut self, push: PushKey, leg: Route) {
-        self.change(push, leg);
-    }
-
-    /// This push may have ended.
-    pub(super) fn touch_push(&mut self, push: PushKey) {
-        self.touched.insert(push);
-    }
-
-    /// Providers' final answers on a leg, and how many of them were about the payload.
-    pub(super) fn evidence(&mut self, push: PushKey, leg: Route, answered: u32, payload: u32) {
-        let change = self.change(push, leg);
-        change.answered += u64::from(answered);
-        change.payload += u64::from(payload);
-    }
-
     /// Ends a page, which is locked, with these counts; its row goes when the books are closed. `stored` = its explicit targets, for those that are left over.
     pub(super) fn settle_page(
         &mut self,
@@ -116,16 +91,8 @@ impl Books {
             }
             Content::Range(..) => None,
         };
-        let expected = int(page.expected);
-        let change = self.change(push, page.leg);
-        change.targeted -= expected;
-        change.outstanding -= expected;
-        for (route, counts) in counts {
-            let change = self.change(push, *route);
-            change.targeted += int(counts.total());
-            change.counts += *counts;
-        }
-        self.leave_over(push, left_over, stored);
+        self.accounts.settle(push, page.leg, page.expected, counts);
+        self.accounts.leave_over(push, left_over, stored);
     }
 
     /// Ends the own page of a push, which is locked, with these counts, which stay in the push's row; without left-overs the push ends with it.
@@ -137,50 +104,16 @@ impl Books {
         left_over: &[LeftOver],
         stored: &[Stored],
     ) {
-        let account = progress::encode(&Progress {
-            counts,
-            ..Progress::default()
-        });
-        let rejected = books::is_refused(own.answered, own.payload);
-        let state = (left_over.is_empty()).then(|| books::end_state(push.state, push.expires_at, rejected, self.now));
+        let rejected = is_refused(own.answered, own.payload);
+        let state = (left_over.is_empty()).then(|| end_state(push.state, push.expires_at, rejected, self.now));
         self.own.push(OwnEnd {
             key: push.key,
-            account,
+            account: account::of_own_page(counts),
             answered: own.answered,
             payload: own.payload,
             state,
         });
-        self.leave_over(push.key, left_over, Some(stored));
-    }
-
-    fn leave_over(&mut self, push: PushKey, left_over: &[LeftOver], stored: Option<&[Stored]>) {
-        for left in left_over {
-            let what = match stored {
-                None => Some(What::Device(DeviceKey(left.position))),
-                Some(stored) => usize::try_from(left.position)
-                    .ok()
-                    .and_then(|p| stored.get(p.checked_sub(1)?))
-                    .map(|entry| entry.what.clone()),
-            };
-            let change = self.change(push, left.route);
-            change.targeted += 1;
-            if let Some(what) = what {
-                change.outstanding += 1;
-                self.left_overs.add(push, left, what);
-            } else {
-                // Nobody can send it, and nobody may wait for it.
-                tracing::error!(
-                    push = push.0,
-                    position = left.position,
-                    "a left-over that its page does not have"
-                );
-                change.counts.failed += 1;
-            }
-        }
-    }
-
-    fn change(&mut self, push: PushKey, leg: Route) -> &mut Change {
-        self.changes.entry((push, leg.code())).or_default()
+        self.accounts.leave_over(push.key, left_over, Some(stored));
     }
 
     /// Writes everything down. Returns how many pushes have ended.
@@ -194,22 +127,22 @@ impl Books {
             ended: write_own_pages(tx.conn(), &self.own, self.now).await?,
             rejected: BTreeSet::new(),
         };
-        if !self.changes.is_empty() {
+        if !self.accounts.changes.is_empty() {
             closed.rejected = self.enter_legs(tx, shared).await?;
         }
-        closed.ended += end_pushes(tx.conn(), &self.touched, self.now).await?;
+        closed.ended += end_pushes(tx.conn(), &self.accounts.touched, self.now).await?;
         Ok(closed)
     }
 
     async fn enter_legs(&mut self, tx: &mut Tx, shared: &Shared) -> Result<BTreeSet<LegKey>> {
-        let keys: BTreeSet<LegKey> = self.changes.keys().copied().collect();
+        let keys: BTreeSet<LegKey> = self.accounts.changes.keys().copied().collect();
         self.lock_legs(tx.conn(), &keys).await?;
         let mut of: Vec<i64> = keys.iter().map(|(push, _)| push.0).collect();
         of.dedup();
         let pushes = Push::read_many(tx.conn(), &of).await?;
         let mut legs = std::mem::take(&mut self.legs);
         legs.retain(|key, _| keys.contains(key));
-        for (key, change) in &self.changes {
+        for (key, change) in &self.accounts.changes {
             let leg = legs.entry(*key).or_insert_with(Leg::new);
             leg.add(change);
             if !leg.closed && change.outstanding < 0 {
@@ -218,10 +151,10 @@ impl Books {
         }
         // Before left-overs look for a page to join: none of these.
         pages::remove(tx.conn(), &self.rows, &self.explicit).await?;
-        let left_overs = std::mem::replace(&mut self.left_overs, LeftOvers::new(self.now));
-        left_overs.into_pages(tx, shared, &pushes, &mut legs).await?;
+        let groups = std::mem::take(&mut self.accounts.left_overs.groups);
+        leftovers::write(groups, self.now, tx, shared, (&pushes, &mut legs)).await?;
         self.end_legs(tx.conn(), &mut legs).await?;
-        let entries: Vec<legs::Entry<'_>> = (self.changes.iter())
+        let entries: Vec<legs::Entry<'_>> = (self.accounts.changes.iter())
             .filter_map(|(key, change)| {
                 let (push, _) = pushes.get(&key.0)?;
                 Some(legs::Entry {
@@ -251,7 +184,7 @@ impl Books {
         for key in legs::without_pages(conn, &candidates).await? {
             if let Some(leg) = legs.get_mut(&key) {
                 leg.ended_at = Some(self.now.0);
-                self.touched.insert(key.0);
+                self.accounts.touched.insert(key.0);
             }
         }
         Ok(())
@@ -311,7 +244,7 @@ async fn end_pushes(conn: &mut PgConnection, touched: &BTreeSet<PushKey>, now: T
         }
         let rejected = own.expected == 0 && standing.rejected;
         over.push(key.0);
-        states.push(books::end_state(push.state, push.expires_at, rejected, now).as_str());
+        states.push(end_state(push.state, push.expires_at, rejected, now).as_str());
     }
     if over.is_empty() {
         return Ok(0);
@@ -331,8 +264,8 @@ async fn end_pushes(conn: &mut PgConnection, touched: &BTreeSet<PushKey>, now: T
 /// All legs of a push, which is locked, may have ended, and the push itself.
 pub(super) async fn touch_legs(conn: &mut PgConnection, push: PushKey, books: &mut Books) -> Result<()> {
     for code in legs::unended(conn, push).await? {
-        books.touch_leg(push, rows::route(code)?);
+        books.accounts.touch_leg(push, rows::route(code)?);
     }
-    books.touch_push(push);
+    books.accounts.touch_push(push);
     Ok(())
 }

@@ -1,23 +1,17 @@
 //! The account of a push, exact at one moment: one snapshot sees the legs, the pages in work, and the push's own page.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bugle_model::{AppId, Counts, LegStatus, PushKey, PushState, PushStatus, PushUid, Route, Timestamp};
+use bugle_model::{AppId, Counts, PushKey, PushStatus, PushUid, Timestamp};
 use sqlx::{PgConnection, Row};
 
 use super::rows::{self, OwnPage, Page, Push};
-use super::{ending, holds, targets};
+use super::{holds, targets};
 use crate::Result;
+use crate::books::ending::waiting_by_route;
+use crate::books::push::shown_state;
+use crate::books::status::{Sum, Sums};
 use crate::postgres::shared::Shared;
-
-/// What is known of a route so far.
-#[derive(Default)]
-struct Sum {
-    targeted: u64,
-    counts: Counts,
-    ended: bool,
-}
 
 /// Reads on the primary: a replica may be behind.
 pub(super) async fn status(
@@ -67,36 +61,18 @@ async fn in_snapshot(conn: &mut PgConnection, app: i32, uid: &PushUid, now: Time
     } else {
         holds::reasons(conn, app).await?
     };
-    let mut legs = Vec::with_capacity(sums.len());
-    for (code, sum) in sums {
-        let route = rows::route(i16::from(code))?;
-        let reason = held.iter().find(|(on, _)| *on == route && !sum.ended);
-        legs.push(LegStatus {
-            route,
-            targeted: sum.targeted,
-            counts: sum.counts,
-            held: reason.map(|(_, reason)| *reason),
-        });
-    }
+    let reason = |route| held.iter().find(|(on, _)| *on == route).map(|(_, reason)| *reason);
+    let legs = sums.legs(|route| Ok(reason(route)))?;
     Ok(Some(PushStatus {
         uid: uid.clone(),
-        state: state(&push, now),
+        state: shown_state(push.state, push.due, push.expires_at, now),
         created_at: Timestamp(created_at),
         ended_at: ended_at.map(Timestamp),
         legs,
     }))
 }
 
-/// What stands in the row, and what has come to pass without anybody writing it down.
-fn state(push: &Push, now: Timestamp) -> PushState {
-    match push.state {
-        PushState::Running | PushState::Paused if push.expires_at <= now => PushState::Expired,
-        PushState::Running if now < push.due => PushState::Scheduled,
-        state => state,
-    }
-}
-
-async fn legs(conn: &mut PgConnection, push: PushKey) -> Result<BTreeMap<u8, Sum>> {
+async fn legs(conn: &mut PgConnection, push: PushKey) -> Result<Sums> {
     let found = sqlx::query(
         "SELECT route, targeted, sent, failed, invalid, skipped, expired, cancelled, ended_at IS NOT NULL
            FROM legs WHERE push = $1 ORDER BY route",
@@ -104,7 +80,7 @@ async fn legs(conn: &mut PgConnection, push: PushKey) -> Result<BTreeMap<u8, Sum
     .bind(push.0)
     .fetch_all(conn)
     .await?;
-    let mut sums = BTreeMap::new();
+    let mut sums = Sums::default();
     for row in found {
         let number = |column: usize| -> Result<u64> { Ok(row.try_get::<i64, _>(column)?.cast_unsigned()) };
         let sum = Sum {
@@ -119,38 +95,23 @@ async fn legs(conn: &mut PgConnection, push: PushKey) -> Result<BTreeMap<u8, Sum
             },
             ended: row.try_get(8)?,
         };
-        sums.insert(rows::route(row.try_get(0)?)?.code(), sum);
+        sums.leg(rows::route(row.try_get(0)?)?.code(), sum);
     }
     Ok(sums)
 }
 
-/// Pages in work: what settling them now would add, see `settle`.
-async fn add_pages(conn: &mut PgConnection, push: PushKey, sums: &mut BTreeMap<u8, Sum>) -> Result<()> {
+async fn add_pages(conn: &mut PgConnection, push: PushKey, sums: &mut Sums) -> Result<()> {
     for page in Page::all(conn, push).await? {
-        let waiting = page.targeted() - page.progress.ended();
-        let leg = sums.entry(page.leg.code()).or_default();
-        leg.targeted = (leg.targeted + waiting).saturating_sub(page.expected);
-        add_counts(sums, &page.progress.counts);
+        sums.page(page.leg, page.expected, &page.progress);
     }
     Ok(())
 }
 
-async fn add_own_page(conn: &mut PgConnection, push: &Push, own: &OwnPage, sums: &mut BTreeMap<u8, Sum>) -> Result<()> {
-    add_counts(sums, &own.progress.counts);
+async fn add_own_page(conn: &mut PgConnection, push: &Push, own: &OwnPage, sums: &mut Sums) -> Result<()> {
+    sums.counts(&own.progress.counts);
     if own.due.is_some() {
         let targets = targets::of_own_page(conn, push, own).await?;
-        for (route, targets) in ending::waiting_by_route(own, &targets) {
-            sums.entry(route.code()).or_default().targeted += targets;
-        }
+        sums.waiting(&waiting_by_route(own.route, own.expected, &own.progress, &targets));
     }
     Ok(())
-}
-
-fn add_counts(sums: &mut BTreeMap<u8, Sum>, counts: &[(Route, Counts)]) {
-    for (route, counts) in counts.iter().filter(|(_, counts)| counts.total() > 0) {
-        let sum = sums.entry(route.code()).or_default();
-        sum.targeted += counts.total();
-        sum.counts += *counts;
-        sum.ended = false;
-    }
 }

@@ -7,15 +7,16 @@ use std::sync::Arc;
 
 use bugle_model::{AppId, PushKey, PushState, PushUid, Timestamp};
 
-use super::MAX_STEP;
-use super::ending::{Bucket, Done, Step};
+use super::ending::{Done, Step};
 use super::rows::{self, Page, Push};
 use crate::Result;
+use crate::books::MAX_STEP;
+use crate::books::ending::{Bucket, EXPIRING};
 use crate::ledger::Swept;
 use crate::postgres::shared::{Shared, Tx};
 
-/// So many pushes expire in one step, and are looked at in one transaction.
-const PUSHES: usize = 100;
+/// So many pushes are looked at in one transaction.
+const PUSHES: usize = EXPIRING as usize;
 
 /// Marks a push as called off, and ends its free pages step by step. `false` = unknown.
 pub(super) async fn cancel(shared: &Arc<Shared>, app: &AppId, uid: &PushUid, now: Timestamp) -> Result<bool> {

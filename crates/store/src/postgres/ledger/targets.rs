@@ -4,14 +4,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use bugle_model::{DeviceKey, Platform, Progress, Provider, Route, Skip, Target, TargetKind, Token};
+use bugle_model::{DeviceKey, Progress, Route, Skip, Target, TargetKind, Token};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 
 use super::audience::{self, Audience};
 use super::rows::{OwnPage, Push};
+use crate::Result;
+use crate::books::target::{self, of_range};
 use crate::codec::targets::{Stored, What};
-use crate::{Error, Result};
+use crate::postgres::rows::small;
+use crate::registry::record;
 
 /// A page of explicit targets that is read.
 pub(super) struct Explicit<'a> {
@@ -23,14 +26,9 @@ pub(super) struct Explicit<'a> {
 }
 
 impl Explicit<'_> {
-    /// Positions that are still to be sent, with what stands there: what was open, and all above the highest started one.
+    /// What is still to be sent.
     fn rest(&self) -> impl Iterator<Item = (i64, &Stored)> {
-        let above = self.progress.position.saturating_add(1)..=i64::try_from(self.stored.len()).unwrap_or(i64::MAX);
-        let open = self.progress.open.iter().copied();
-        open.chain(above).filter_map(|position| {
-            let at = usize::try_from(position).ok()?.checked_sub(1)?;
-            Some((position, self.stored.get(at)?))
-        })
+        target::rest(&self.stored, self.progress)
     }
 }
 
@@ -51,18 +49,9 @@ pub(super) async fn explicit(conn: &mut PgConnection, pages: &[Explicit<'_>]) ->
     let mut all = Vec::with_capacity(pages.len());
     for page in pages {
         let members = members(conn, page, &found).await?;
-        let targets = page.rest().map(|(position, stored)| {
-            let (route, kind, device) = one(page, &stored.what, &found, &members);
-            Target {
-                position,
-                route,
-                kind,
-                device,
-                attempts: stored.attempts,
-                first_try: stored.first_try,
-                suspect: stored.suspect,
-            }
-        });
+        let targets = page
+            .rest()
+            .map(|(position, stored)| target::explicit((position, stored), one(page, &stored.what, &found, &members)));
         all.push(targets.collect());
     }
     Ok(all)
@@ -75,21 +64,16 @@ fn one(
     members: &BTreeSet<i64>,
 ) -> (Route, TargetKind, Option<DeviceKey>) {
     let route = page.route;
-    let device = match what {
-        What::Token(token) => return (route, TargetKind::Token(token.clone()), None),
-        What::Topic(topic) => return (route, TargetKind::Topic(topic.as_str().into()), None),
-        What::Condition(text) => return (route, TargetKind::Condition(text.as_str().into()), None),
-        What::Device(_) | What::Id(_) => found.get(page.push.app, what),
-    };
-    let Some(device) = device else {
+    if let Some(kind) = target::named(what) {
+        return (route, kind, None);
+    }
+    let Some(device) = found.get(page.push.app, what) else {
         return (route, TargetKind::Skip(Skip::Unknown), None);
     };
-    let kind = if page.push.channels.is_some() && !members.contains(&device.key) {
-        TargetKind::Skip(Skip::NoLongerMatches)
-    } else if !page.push.providers.serve(device.route) {
-        TargetKind::Skip(Skip::NoPayload)
-    } else {
-        TargetKind::Token(device.token.clone())
+    let matches = page.push.channels.is_none() || members.contains(&device.key);
+    let kind = match target::skip(matches, page.push.providers.serve(device.route)) {
+        Some(skip) => TargetKind::Skip(skip),
+        None => TargetKind::Token(device.token.clone()),
     };
     (device.route, kind, Some(DeviceKey(device.key)))
 }
@@ -127,21 +111,10 @@ pub(super) struct Device {
 impl Device {
     /// Of a row with a key, a provider, a platform and a token.
     fn from_row(row: &PgRow) -> Result<Self> {
-        let (provider, platform): (i16, i16) = (row.try_get(1)?, row.try_get(2)?);
-        let code = |code: i16| u8::try_from(code).ok();
-        let route = (code(provider).and_then(Provider::from_code)).zip(code(platform).and_then(Platform::from_code));
-        let (provider, platform) = route.ok_or_else(|| Error::Corrupt {
-            place: "devices.provider",
-            detail: format!("codes {provider} and {platform}"),
-        })?;
-        let token = Token::parse(row.try_get(3)?).map_err(|invalid| Error::Corrupt {
-            place: "devices.token",
-            detail: invalid.to_string(),
-        })?;
         Ok(Self {
             key: row.try_get(0)?,
-            route: Route::of(provider, platform),
-            token,
+            route: record::route(small(row.try_get(1)?), small(row.try_get(2)?))?,
+            token: record::token(row.try_get(3)?)?,
         })
     }
 }
@@ -241,28 +214,14 @@ pub(super) async fn range(
         audience::tokens(conn, leg, &open)
             .await?
             .into_iter()
-            .map(|found| fresh(leg, found)),
+            .map(|(key, token)| of_range(DeviceKey(key), leg, token)),
     );
     let from = DeviceKey(after.0.max(progress.position));
-    let mut keys = audience.keys((from, upto), bugle_model::MAX_PAGE);
-    loop {
-        let next = keys.next(conn, 2 * bugle_model::MAX_PAGE).await?;
-        if next.is_empty() {
-            return Ok(targets);
-        }
-        let found = audience::tokens(conn, leg, &next).await?;
-        targets.extend(found.into_iter().map(|found| fresh(leg, found)));
-    }
-}
-
-fn fresh(route: Route, (key, token): (i64, Token)) -> Target {
-    Target {
-        position: key,
-        route,
-        kind: TargetKind::Token(token),
-        device: Some(DeviceKey(key)),
-        attempts: 0,
-        first_try: 0,
-        suspect: false,
-    }
+    let found = audience.tokens(conn, (from, upto)).await?;
+    targets.extend(
+        found
+            .into_iter()
+            .map(|(key, token)| of_range(DeviceKey(key), leg, token)),
+    );
+    Ok(targets)
 }

@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use bugle_model::{DeviceDetails, DeviceFilter, Listing, Paging};
 use sqlx::{PgConnection, Row as _};
 
-use super::query::{self, By, Query, count, exceeds, fetch, text, texts};
+use super::query::{self, Query, count, exceeds, fetch, text, texts};
 use super::{begin, end};
 use crate::Result;
 use crate::postgres::rows::Stored;
+use crate::registry::filter::By;
 
 pub(super) const ROWS: &str = "SELECT d.key, d.app, d.id, d.provider, d.platform, d.platform_word, d.token, d.user_id, d.meta, d.timezone, d.locale, \
     d.created_at, d.updated_at";

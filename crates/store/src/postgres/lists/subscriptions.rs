@@ -5,13 +5,13 @@ use std::collections::{BTreeSet, HashMap};
 use bugle_model::{DeviceFilter, DeviceKey, Listing, Paging, Route, Subscription, SubscriptionFilter};
 use sqlx::{PgConnection, Row as _};
 
-use super::query::{self, By, Query, count, exceeds, fetch, mask, text, texts};
+use super::query::{self, Query, count, exceeds, fetch, mask, text, texts};
 use super::{begin, end};
 use crate::Result;
 use crate::postgres::rows::Stored;
-use crate::registry::filter::{routes, successor};
+use crate::registry::filter::{By, routes, successor};
 use crate::registry::place::{self, Place};
-use crate::registry::record::corrupt;
+use crate::registry::record::without_device;
 
 /// So many pairs of a channel and a route are read in one go: what the first have found bounds what is read of the next.
 const PAIRS: usize = 128;
@@ -93,7 +93,7 @@ async fn read(conn: &mut PgConnection, named: Vec<Named>) -> Result<Vec<Subscrip
         Ok(Subscription {
             id: place::id(DeviceKey(key), &channel),
             channel,
-            device: device.ok_or_else(|| corrupt("subscriptions.key", format!("no device has the key {key}")))?,
+            device: device.ok_or_else(|| without_device(DeviceKey(key)))?,
         })
     };
     named.into_iter().map(subscription).collect()

@@ -3,12 +3,14 @@
 use bugle_model::{Accepted, DeviceId, Lane, MAX_PAGE, NewPush, PageId, PageRef, Platform, Provider, PushKey, Route};
 use rusqlite::Connection;
 
-use super::rows::{Providers, Push, own_page};
+use super::rows::Push;
 use super::settle::Books;
 use super::targets::Found;
 use super::{Context, pages};
 use crate::Result;
-use crate::books::plan::{Part, Plan};
+use crate::books::page::own_page;
+use crate::books::plan::{NewLeg, Part, Plan};
+use crate::books::push::{Providers, compare};
 use crate::sqlite::writer::{Cost, Tx};
 
 impl Plan {
@@ -61,7 +63,13 @@ pub(super) fn accept(tx: &Tx<'_>, cx: &Context, new: &NewPush, plan: &Plan) -> R
         Plan::Audience(_) => {
             for provider in &new.providers {
                 for platform in Platform::ALL {
-                    insert_leg(conn, key, app, new, &Leg::of_audience(Route::of(*provider, platform)))?;
+                    insert_leg(
+                        conn,
+                        key,
+                        app,
+                        new,
+                        &NewLeg::of_audience(Route::of(*provider, platform)),
+                    )?;
                 }
             }
             if new.providers.is_empty() {
@@ -121,35 +129,10 @@ fn same(conn: &Connection, app: i64, new: &NewPush) -> Result<Accepted> {
     let hash: Vec<u8> = conn
         .prepare_cached("SELECT hash FROM pushes WHERE app = ? AND uid = ?")?
         .query_row((app, new.uid.as_str()), |row| row.get(0))?;
-    Ok(if hash == new.hash {
-        Accepted::Repeated
-    } else {
-        Accepted::Conflict
-    })
+    Ok(compare(&hash, &new.hash))
 }
 
-/// A leg at its beginning.
-struct Leg {
-    route: Route,
-    closed: bool,
-    pages: usize,
-    waiting: u64,
-    skipped: u64,
-}
-
-impl Leg {
-    fn of_audience(route: Route) -> Self {
-        Self {
-            route,
-            closed: false,
-            pages: 0,
-            waiting: 0,
-            skipped: 0,
-        }
-    }
-}
-
-fn insert_leg(conn: &Connection, push: PushKey, app: i64, new: &NewPush, leg: &Leg) -> Result<()> {
+fn insert_leg(conn: &Connection, push: PushKey, app: i64, new: &NewPush, leg: &NewLeg) -> Result<()> {
     conn.prepare_cached(
         "INSERT INTO legs (push, route, app, due, closed, next_seq, targeted, outstanding, skipped)
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
@@ -170,17 +153,10 @@ fn insert_leg(conn: &Connection, push: PushKey, app: i64, new: &NewPush, leg: &L
 
 fn insert_part(tx: &Tx<'_>, cx: &Context, new: &NewPush, key: PushKey, part: &Part) -> Result<()> {
     let conn = tx.conn();
-    let leg = Leg {
-        route: part.route,
-        closed: true,
-        pages: part.targets.len().div_ceil(MAX_PAGE),
-        waiting: part.targets.len() as u64,
-        skipped: part.skipped,
-    };
     let Some(push) = Push::read(conn, key)? else {
         return Ok(());
     };
-    insert_leg(conn, key, push.app, new, &leg)?;
+    insert_leg(conn, key, push.app, new, &NewLeg::of_part(part))?;
     for (seq, stored) in (1..).zip(part.targets.chunks(MAX_PAGE)) {
         let id = PageId {
             push: key,

@@ -10,8 +10,10 @@ use bugle_model::{Flow, Lane, PageId, PageRef, PushKey, Route, Timestamp};
 use rusqlite::{CachedStatement, Connection, Rows};
 
 use super::Context;
-use super::rows::{self, Push, own_page};
+use super::rows::Push;
 use crate::Result;
+use crate::books::codes;
+use crate::books::page::{Place, own_page};
 
 const PAGES: Table = Table {
     next_route: "SELECT app, route FROM pages
@@ -44,31 +46,19 @@ struct Source {
     route: Route,
 }
 
-/// The place of a page in the order of all that wait: due, push, a push's own page first, route, number.
-type Place = (i64, i64, bool, u8, i64);
-
 impl Source {
     fn head(&self, rows: &mut Rows<'_>) -> Result<Option<Place>> {
         let Some(row) = rows.next()? else { return Ok(None) };
-        Ok(Some((
-            row.get(0)?,
-            row.get(1)?,
-            !self.table.own,
-            self.route.code(),
-            row.get(2)?,
-        )))
-    }
-
-    fn page(&self, place: Place) -> PageId {
-        let push = PushKey(place.1);
+        let (due, push) = (Timestamp(row.get(0)?), PushKey(row.get(1)?));
         if self.table.own {
-            return own_page(push);
+            return Ok(Some((due, own_page(push))));
         }
-        PageId {
+        let id = PageId {
             push,
             leg: Some(self.route),
-            seq: place.4,
-        }
+            seq: row.get(2)?,
+        };
+        Ok(Some((due, id)))
     }
 }
 
@@ -88,14 +78,13 @@ pub(super) fn due_pages(
     if limit == 0 {
         return Ok(due);
     }
-    merge(conn, lane, &sources, before, |source, place| {
-        let id = source.page(place);
+    merge(conn, lane, &sources, before, |source, (at, id)| {
         if !cx.leases.is_held(&id) {
             due.push(PageRef {
                 id,
                 app: cx.apps.name(conn, source.app)?,
                 lane,
-                due: Timestamp(place.0),
+                due: at,
             });
         }
         Ok(due.len() < limit)
@@ -113,9 +102,7 @@ pub(super) fn waiting_page(
     let mut waiting: Option<PageRef> = None;
     for lane in [Lane::Urgent, Lane::Bulk] {
         let sources = [PAGES, OWN_PAGES].map(|table| Source { table, app, route });
-        merge(conn, lane, &sources, Timestamp(i64::MAX), |source, place| {
-            let id = source.page(place);
-            let due = Timestamp(place.0);
+        merge(conn, lane, &sources, Timestamp(i64::MAX), |_, (due, id)| {
             if waiting.as_ref().is_some_and(|found| found.due <= due) {
                 return Ok(false);
             }
@@ -146,12 +133,12 @@ pub(super) fn due_on_route(
     let mut due = Vec::new();
     for lane in [Lane::Urgent, Lane::Bulk] {
         let sources = [PAGES, OWN_PAGES].map(|table| Source { table, app, route });
-        merge(conn, lane, &sources, now, |source, place| {
+        merge(conn, lane, &sources, now, |_, (at, id)| {
             due.push(PageRef {
-                id: source.page(place),
+                id,
                 app: cx.apps.name(conn, app)?,
                 lane,
-                due: Timestamp(place.0),
+                due: at,
             });
             Ok(due.len() < limit)
         })?;
@@ -170,7 +157,7 @@ fn held(conn: &Connection) -> Result<HashSet<(i64, Route)>> {
     let mut found = statement.query([])?;
     let mut held = HashSet::new();
     while let Some(row) = found.next()? {
-        held.insert((row.get(0)?, rows::route(row.get(1)?)?));
+        held.insert((row.get(0)?, codes::route(row.get(1)?)?));
     }
     Ok(held)
 }
@@ -190,7 +177,7 @@ fn sources(conn: &Connection, table: Table, lane: Lane) -> Result<Vec<Source>> {
         sources.push(Source {
             table,
             app,
-            route: rows::route(code)?,
+            route: codes::route(code)?,
         });
     }
 }

@@ -1,19 +1,17 @@
 //! Reads on in a leg's audience, and writes down what was read as pages.
 
-use bugle_model::{AppId, DeviceKey, Flow, PageId, PageRef, PushKey, Route, Timestamp};
+use bugle_model::{AppId, Flow, PageId, PageRef, PushKey, Route, Timestamp};
 use rusqlite::{Connection, OptionalExtension};
 
+use super::Context;
 use super::audience::{self, Audience};
 use super::pages::{self, NewPage};
-use super::rows::{Push, route};
+use super::rows::Push;
 use super::settle::Books;
-use super::{Context, MAX_STEP};
 use crate::Result;
-use crate::ledger::{Expansion, OpenLeg, Range, Walk};
+use crate::books::{codes, walk};
+use crate::ledger::{Expansion, OpenLeg, Walk};
 use crate::sqlite::writer::Tx;
-
-/// Devices of a range at most.
-const MAX_RANGE: u32 = 1_000;
 
 pub(super) fn open_legs(conn: &Connection, cx: &Context, now: Timestamp, limit: u32) -> Result<Vec<OpenLeg>> {
     let mut statement = conn.prepare_cached(
@@ -26,7 +24,7 @@ pub(super) fn open_legs(conn: &Connection, cx: &Context, now: Timestamp, limit: 
     while let Some(row) = rows.next()? {
         legs.push(OpenLeg {
             push: PushKey(row.get(0)?),
-            route: route(row.get(1)?)?,
+            route: codes::route(row.get(1)?)?,
             app: cx.apps.name(conn, row.get(2)?)?,
             outstanding: row.get(3)?,
         });
@@ -41,7 +39,11 @@ pub(super) fn outstanding(conn: &Connection, cx: &Context) -> Result<Vec<(AppId,
     let mut rows = statement.query([])?;
     let mut sums = Vec::new();
     while let Some(row) = rows.next()? {
-        sums.push((cx.apps.name(conn, row.get(0)?)?, route(row.get(1)?)?, row.get(2)?));
+        sums.push((
+            cx.apps.name(conn, row.get(0)?)?,
+            codes::route(row.get(1)?)?,
+            row.get(2)?,
+        ));
     }
     Ok(sums)
 }
@@ -69,16 +71,8 @@ pub(super) fn walk(
             .prepare_cached("SELECT coalesce(max(key), 0) FROM devices")?
             .query_row([], |row| row.get(0))?,
     };
-    let mut walk = Walk {
-        push: key,
-        route,
-        from: DeviceKey(cursor),
-        to: DeviceKey(bound),
-        bound: DeviceKey(bound),
-        ranges: Vec::new(),
-        closed: true,
-    };
-    read_ranges(conn, &push, &mut walk, targets.clamp(1, MAX_STEP * MAX_RANGE))?;
+    let mut walk = Walk::begin(key, route, cursor, bound);
+    read_ranges(conn, &push, &mut walk, walk::most(targets))?;
     Ok(Some(walk))
 }
 
@@ -92,20 +86,10 @@ fn read_ranges(conn: &Connection, push: &Push, walk: &mut Walk, most: u32) -> Re
     let mut found = 0;
     audience.each(conn, audience::KEYS, (walk.from, walk.bound), |key, _| {
         if found == most {
-            (walk.to, walk.closed) = (last, false);
+            walk.stop(last);
             return Ok(false);
         }
-        match walk.ranges.last_mut() {
-            Some(range) if range.count < MAX_RANGE => {
-                range.upto = key;
-                range.count += 1;
-            }
-            _ => walk.ranges.push(Range {
-                after: last,
-                upto: key,
-                count: 1,
-            }),
-        }
+        walk.append(last, key);
         (last, found) = (key, found + 1);
         Ok(true)
     })
@@ -149,7 +133,7 @@ pub(super) fn expand(tx: &Tx<'_>, cx: &Context, walk: &Walk, now: Timestamp) -> 
     }
     if walk.closed {
         let mut books = Books::new(now);
-        books.touch_leg(walk.push, walk.route);
+        books.accounts.touch_leg(walk.push, walk.route);
         books.close(tx, cx)?;
     }
     Ok(Expansion::Done)
@@ -157,7 +141,6 @@ pub(super) fn expand(tx: &Tx<'_>, cx: &Context, walk: &Walk, now: Timestamp) -> 
 
 /// Moves the leg from where the walk began to where it got; returns the number of its first page. `None` = it is not there any more.
 fn move_cursor(conn: &Connection, walk: &Walk) -> Result<Option<i64>> {
-    let count: u64 = walk.ranges.iter().map(|range| u64::from(range.count)).sum();
     let pages = i64::try_from(walk.ranges.len()).unwrap_or(i64::MAX);
     let first_seq = conn
         .prepare_cached(
@@ -172,7 +155,7 @@ fn move_cursor(conn: &Connection, walk: &Walk) -> Result<Option<i64>> {
                 walk.bound.0,
                 walk.closed,
                 pages,
-                count,
+                walk.count(),
                 walk.push.0,
                 walk.route.code(),
                 walk.from.0,

@@ -3,8 +3,8 @@
 use bugle_model::Timestamp;
 use rusqlite::Connection;
 
-use super::MAX_REMOVALS;
 use crate::Result;
+use crate::books::MAX_REMOVALS;
 use crate::sqlite::gone;
 
 /// One step. Returns how many pushes and devices were forgotten.

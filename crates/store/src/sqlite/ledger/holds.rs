@@ -3,12 +3,11 @@
 use bugle_model::{AppId, Hold, HoldReason, Route, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::{Context, due, rows};
+use super::{Context, due};
+use crate::Result;
+use crate::books::codes;
+use crate::books::hold::{Turn, WAKE, never, turn};
 use crate::sqlite::writer::Tx;
-use crate::{Error, Result};
-
-/// When a hold ends, so many pages are handed over at once; the queue finds the rest when it reads on.
-const WAKE: usize = 1_000;
 
 pub(super) fn set(
     tx: &Tx<'_>,
@@ -20,28 +19,17 @@ pub(super) fn set(
 ) -> Result<Hold> {
     let conn = tx.conn();
     let app = cx.apps.intern(tx, name)?;
-    let before = read_one(conn, cx, app, route)?;
-    let mut hold = before.clone().unwrap_or_else(|| Hold {
-        app: name.clone(),
-        route,
-        reason: None,
-        since: now,
-        paused_ms: 0,
-    });
-    match (hold.reason, reason) {
-        (None, None) => return Ok(hold),
-        // It goes on for another reason: the clock has stood still since the first.
-        (Some(_), Some(_)) => {}
-        (None, Some(_)) => hold.since = now,
-        (Some(_), None) => {
-            hold.paused_ms = hold.paused_ms.saturating_add(now.0.saturating_sub(hold.since.0).max(0));
+    let mut hold = read_one(conn, cx, app, route)?.unwrap_or_else(|| never(name.clone(), route, now));
+    match turn(&mut hold, reason, now) {
+        Turn::Nothing => return Ok(hold),
+        Turn::Write => {}
+        Turn::Release => {
             for page in due::due_on_route(conn, cx, app, route, now, WAKE)? {
                 tx.hand_over(page);
             }
             tx.wake_legs();
         }
     }
-    hold.reason = reason;
     conn.prepare_cached(
         "INSERT INTO holds (app, route, reason, since, paused_ms) VALUES (?1, ?2, ?3, ?4, ?5)
          ON CONFLICT (app, route) DO UPDATE SET
@@ -81,22 +69,15 @@ pub(super) fn reason(conn: &Connection, app: i64, route: Route) -> Result<Option
         .prepare_cached("SELECT reason FROM holds WHERE app = ? AND route = ?")?
         .query_row((app, route.code()), |row| row.get(0))
         .optional()?;
-    name.flatten().as_deref().map(parse).transpose()
+    name.flatten().as_deref().map(codes::hold_reason).transpose()
 }
 
 fn read(conn: &Connection, cx: &Context, row: &Row<'_>) -> Result<Hold> {
     Ok(Hold {
         app: cx.apps.name(conn, row.get(0)?)?,
-        route: rows::route(row.get(1)?)?,
-        reason: row.get_ref(2)?.as_str_or_null()?.map(parse).transpose()?,
+        route: codes::route(row.get(1)?)?,
+        reason: row.get_ref(2)?.as_str_or_null()?.map(codes::hold_reason).transpose()?,
         since: Timestamp(row.get(3)?),
         paused_ms: row.get(4)?,
-    })
-}
-
-fn parse(name: &str) -> Result<HoldReason> {
-    HoldReason::parse(name).ok_or_else(|| Error::Corrupt {
-        place: "holds.reason",
-        detail: name.to_owned(),
     })
 }

@@ -5,33 +5,16 @@
 //! the pages that they come from.
 //! Attempts, first try and suspicion stand beside each target.
 
-use std::collections::BTreeMap;
-
-use bugle_model::{LeftOver, MAX_PAGE, PageId, PageRef, PushKey, Route, Timestamp};
+use bugle_model::{MAX_PAGE, PageId, PageRef, Route, Timestamp};
 use rusqlite::{Connection, OptionalExtension};
 
-use super::rows::{self, Push};
+use super::rows::Push;
 use super::{Context, pages};
 use crate::Result;
-use crate::codec::targets::{self, Stored, What};
+use crate::books::codes;
+use crate::books::left_over::{LeftOvers, split_off_rest};
+use crate::codec::targets::{self, Stored};
 use crate::sqlite::writer::Tx;
-
-/// Shorter waits are rounded up to half a second, others to the second.
-const SHORT_MS: i64 = 2_000;
-
-/// What makes targets fit on one page.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Group {
-    push: PushKey,
-    leg: u8,
-    due: Timestamp,
-}
-
-/// Left-overs of the pages that a job settles.
-pub(super) struct LeftOvers {
-    now: Timestamp,
-    groups: BTreeMap<Group, Vec<Stored>>,
-}
 
 /// A page that has room for more.
 struct Crumb {
@@ -40,75 +23,26 @@ struct Crumb {
     expected: usize,
 }
 
-impl LeftOvers {
-    pub(super) fn new(now: Timestamp) -> Self {
-        Self {
-            now,
-            groups: BTreeMap::new(),
+/// Writes the pages, whose legs exist.
+pub(super) fn write(left_overs: LeftOvers, tx: &Tx<'_>, cx: &Context) -> Result<()> {
+    let conn = tx.conn();
+    let mut of: Option<Push> = None;
+    for (group, mut stored) in left_overs.groups {
+        if of.as_ref().is_none_or(|push| push.key != group.push) {
+            of = Push::read(conn, group.push)?;
+        }
+        let Some(push) = &of else { continue };
+        let leg = codes::route(group.leg)?;
+        if group.due > left_overs.now {
+            stored = fill_up(tx, cx, push, leg, group.due, stored)?;
+        }
+        for stored in stored.chunks(MAX_PAGE) {
+            let id = group.page(leg, pages::next_seq(conn, push.key, leg)?);
+            pages::insert_explicit(conn, push, id, leg, group.due, stored)?;
+            hand_over(tx, cx, push, id, group.due)?;
         }
     }
-
-    pub(super) fn add(&mut self, push: PushKey, left: &LeftOver, what: What) {
-        let group = Group {
-            push,
-            leg: left.route.code(),
-            due: self.due(left.due),
-        };
-        self.groups.entry(group).or_default().push(Stored {
-            what,
-            attempts: left.attempts,
-            first_try: left.first_try,
-            suspect: left.suspect,
-        });
-    }
-
-    /// The end of the second (of its half, for short waits), so that none of a page's targets goes before its time; what is due already is due now.
-    fn due(&self, due: Timestamp) -> Timestamp {
-        let wait = due.0.saturating_sub(self.now.0);
-        if wait <= 0 {
-            return self.now;
-        }
-        let grain = if wait < SHORT_MS { 500 } else { 1_000 };
-        Timestamp(due.0.saturating_add(grain - 1).div_euclid(grain).saturating_mul(grain))
-    }
-
-    /// Writes the pages, whose legs exist.
-    pub(super) fn into_pages(self, tx: &Tx<'_>, cx: &Context) -> Result<()> {
-        let conn = tx.conn();
-        let mut of: Option<Push> = None;
-        for (group, mut stored) in self.groups {
-            if of.as_ref().is_none_or(|push| push.key != group.push) {
-                of = Push::read(conn, group.push)?;
-            }
-            let Some(push) = &of else { continue };
-            let leg = rows::route(group.leg)?;
-            if group.due > self.now {
-                stored = fill_up(tx, cx, push, leg, group.due, stored)?;
-            }
-            for stored in stored.chunks(MAX_PAGE) {
-                let mut id = PageId {
-                    push: push.key,
-                    leg: Some(leg),
-                    seq: 0,
-                };
-                id.seq = pages::next_seq(conn, id, leg)?;
-                pages::insert_explicit(conn, push, id, leg, group.due, stored)?;
-                hand_over(tx, cx, push, id, group.due)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Into how many pages these fall, at most.
-    pub(super) fn groups(left_over: &[LeftOver]) -> usize {
-        let mut groups: Vec<(u8, i64)> = (left_over.iter())
-            .map(|l| (l.route.code(), l.due.0.div_euclid(500)))
-            .collect();
-        groups.sort_unstable();
-        groups.dedup();
-        // One that waited already and was full.
-        groups.len() + 1 + left_over.len() / MAX_PAGE
-    }
+    Ok(())
 }
 
 /// Puts as many as it can on a page that waits already; answers the rest.
@@ -129,7 +63,7 @@ fn fill_up(
         return Ok(stored);
     };
     tx.after_commit(move || drop(pin));
-    let rest = stored.split_off(stored.len().min(MAX_PAGE - crumb.expected));
+    let rest = split_off_rest(&mut stored, crumb.expected);
     append(conn, &crumb, &stored)?;
     // Who tried to take it meanwhile found it taken, and has forgotten it.
     hand_over(tx, cx, push, crumb.id, due)?;

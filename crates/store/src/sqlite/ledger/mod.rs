@@ -11,6 +11,8 @@
 //! | `status`, `holds`, `forget` | the account; routes on hold; what is old |
 //! | `rows` | rows as values |
 //!
+//! What follows from them is in `crate::books`, for both backends.
+//!
 //! Invariants: every target that was handed out is in its leg's account or in a page; a leg's `outstanding` is the sum of what its
 //! pages expected; a page row that is gone never comes back under the same name.
 
@@ -46,13 +48,9 @@ use super::apps::Apps;
 use super::writer::{Cost, Tx};
 use crate::Result;
 use crate::books::plan::Plan;
+use crate::books::reports::{Repeats, chunks};
+use crate::books::{MAX_REMOVALS, MAX_STEP};
 use crate::ledger::{Expansion, Ledger, OpenLeg, Swept, Walk};
-
-/// Pages that one transaction inserts or settles at most.
-const MAX_STEP: u32 = 500;
-
-/// Rows that one transaction deletes at most.
-const MAX_REMOVALS: u32 = 256;
 
 /// What jobs need beside their connection.
 #[derive(Clone)]
@@ -198,10 +196,10 @@ impl Ledger for Store {
 
     async fn report(&self, reports: Vec<Report>, now: Timestamp) -> Result<Vec<Verdict>> {
         let mut verdicts = Vec::with_capacity(reports.len());
-        for chunk in report::chunks(reports) {
-            let cx = self.context();
+        for chunk in chunks(reports, Repeats::Together) {
+            let (cx, cost) = (self.context(), report::cost(&chunk));
             let job = move |tx: &Tx<'_>| report::write(tx, &cx, &chunk.reports, now);
-            verdicts.extend(self.writer.run(false, chunk.cost, job).await?);
+            verdicts.extend(self.writer.run(false, cost, job).await?);
         }
         Ok(verdicts)
     }

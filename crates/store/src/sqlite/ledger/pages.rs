@@ -1,10 +1,11 @@
 //! Page rows come and go.
 
-use bugle_model::{DeviceKey, PageId, Route, Timestamp};
+use bugle_model::{DeviceKey, PageId, PushKey, Route, Timestamp};
 use rusqlite::Connection;
 
-use super::rows::{Content, Page, Push};
+use super::rows::{Page, Push};
 use crate::Result;
+use crate::books::page::Content;
 use crate::codec::targets::{self, Stored};
 
 /// A page to be.
@@ -71,9 +72,9 @@ pub(super) fn remove(conn: &Connection, page: &Page) -> Result<()> {
 }
 
 /// Takes the next free page number of a leg.
-pub(super) fn next_seq(conn: &Connection, id: PageId, leg: Route) -> Result<i64> {
+pub(super) fn next_seq(conn: &Connection, push: PushKey, leg: Route) -> Result<i64> {
     let mut statement = conn.prepare_cached(
         "UPDATE legs SET next_seq = next_seq + 1 WHERE push = ? AND route = ? RETURNING next_seq - 1",
     )?;
-    Ok(statement.query_row((id.push.0, leg.code()), |row| row.get(0))?)
+    Ok(statement.query_row((push.0, leg.code()), |row| row.get(0))?)
 }

@@ -1,64 +1,24 @@
 //! Writes down what has become of pages: progress, give back, settle.
 
-use bugle_model::{Dead, Flow, Next, PageRef, Progress, PushKey, PushUid, Report, Route, Timestamp, Verdict};
+use bugle_model::{Dead, Flow, Next, PageRef, PushKey, PushUid, Report, Route, Timestamp, Verdict};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::Context;
 use super::leases::Pin;
-use super::leftovers::LeftOvers;
 use super::rows::{OwnPage, Page, Push};
 use super::settle::Books;
+use crate::books::page::Content;
+use crate::books::reports::{Chunk, all_accounted, leg_that_goes_on};
 use crate::codec::progress;
 use crate::sqlite::gone::{self, Death};
 use crate::sqlite::writer::{Cost, Tx};
 use crate::{Error, Result};
 
-/// No transaction has more rows than this, unless a single report needs them …
-const MAX_ROWS: u32 = 1_000;
-/// … or removes more devices.
-const MAX_REMOVALS: u32 = 256;
-
-/// Reports that are written in one transaction.
-pub(super) struct Chunk {
-    pub(super) reports: Vec<Report>,
-    pub(super) cost: Cost,
-}
-
-/// Cuts reports into transactions, in order.
-pub(super) fn chunks(reports: Vec<Report>) -> Vec<Chunk> {
-    let mut chunks: Vec<Chunk> = Vec::new();
-    for report in reports {
-        let cost = cost(&report);
-        match chunks.last_mut() {
-            Some(last)
-                if last.cost.rows + cost.rows <= MAX_ROWS && last.cost.removals + cost.removals <= MAX_REMOVALS =>
-            {
-                last.cost.rows += cost.rows;
-                last.cost.removals += cost.removals;
-                last.reports.push(report);
-            }
-            _ => chunks.push(Chunk {
-                reports: vec![report],
-                cost,
-            }),
-        }
-    }
-    chunks
-}
-
-fn cost(report: &Report) -> Cost {
-    let left_over = &report.progress.left_over;
-    let rows = match report.next {
-        // A push's own page is the push's row, and nothing else where nothing is left over.
-        Next::Settle if report.id.leg.is_none() && left_over.is_empty() => 1,
-        Next::Settle if left_over.is_empty() => 2 + report.progress.counts.len(),
-        // Each new page is a row, its targets, and its number.
-        Next::Settle => 3 + 3 * LeftOvers::groups(left_over) + report.progress.counts.len(),
-        Next::Continue | Next::GiveBack(_) => 2,
-    };
+/// What writing a chunk takes.
+pub(super) fn cost(chunk: &Chunk) -> Cost {
     Cost {
-        removals: u32::try_from(report.dead.len()).unwrap_or(u32::MAX),
-        ..Cost::rows(rows)
+        removals: u32::try_from(chunk.removals).unwrap_or(u32::MAX),
+        ..Cost::rows(chunk.rows)
     }
 }
 
@@ -108,7 +68,7 @@ fn page(
     };
     forget(conn, &push, &report.dead, now)?;
     if report.answered > 0 {
-        books.evidence(id.push, leg, report.answered, report.payload);
+        books.accounts.evidence(id.push, leg, report.answered, report.payload);
     }
     match report.next {
         Next::Continue => {
@@ -121,11 +81,7 @@ fn page(
             hand_over(tx, cx, &push, report, due)?;
         }
         Next::Settle => {
-            all_accounted(
-                report,
-                page.expected,
-                matches!(page.content, super::rows::Content::Explicit),
-            );
+            all_accounted(report, page.expected, page.content == Content::Explicit);
             books.settle_page(conn, &page, &progress.counts, &progress.left_over)?;
         }
     }
@@ -207,26 +163,13 @@ fn uid(conn: &Connection, push: PushKey) -> Result<PushUid> {
         .prepare_cached("SELECT uid FROM pushes WHERE key = ?")?
         .query_row([push.0], |row| row.get(0))
         .optional()?;
-    PushUid::parse(uid.unwrap_or_default()).map_err(|invalid| Error::Corrupt {
-        place: "pushes.uid",
-        detail: invalid.problem,
-    })
-}
-
-/// A settled page has no target that is neither counted nor left over. The books stay right if one has; it was lost, though.
-fn all_accounted(report: &Report, expected: u64, exactly: bool) {
-    let Progress { open, left_over, .. } = &report.progress;
-    let found = report.progress.ended() + left_over.len() as u64;
-    if !open.is_empty() || (exactly && found != expected) {
-        tracing::error!(page = ?report.id, expected, found, open = open.len(), "a page was settled with targets unaccounted for");
-    }
+    PushUid::parse(uid.unwrap_or_default()).map_err(|invalid| Error::corrupt("pushes.uid", invalid.problem))
 }
 
 /// Tells the holders of a leg's pages that the leg is rejected, as of this very transaction.
 fn notice_rejection(conn: &Connection, reports: &[Report], verdicts: &mut [Verdict]) -> Result<()> {
     for (report, verdict) in reports.iter().zip(verdicts) {
-        if let (Some(leg), Verdict::Written(Flow::Running | Flow::Paused), Next::Continue | Next::GiveBack(_)) =
-            (report.id.leg, *verdict, report.next)
+        if let Some(leg) = leg_that_goes_on(report, *verdict)
             && is_rejected(conn, report.id.push, leg)?
         {
             *verdict = Verdict::Written(Flow::Rejected);

@@ -1,43 +1,23 @@
 //! Keeps the books of a job: what its pages change in the accounts of their legs, and who ends by it.
 //!
-//! What settling adds, for a page of leg L with `expected` targets: L loses `expected` from targeted and outstanding. Every route
-//! in the counts gains its total in targeted, and the counts. Every left-over's route gains one in targeted and outstanding. So
-//! `targeted` becomes what was really found, whatever was expected, and a device that has changed its platform is counted where it went.
-//!
-//! Changes are added up per leg and written once, in key order; then left-overs become pages, legs end, pushes end.
+//! `books::account` says what settling adds. Changes are added up per leg and written once, in key order; then left-overs become pages, legs end, pushes end.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use bugle_model::{Counts, LeftOver, PushKey, PushState, Route, Timestamp};
+use bugle_model::{Counts, LeftOver, PushKey, Route, Timestamp};
 use rusqlite::Connection;
 
-use super::leftovers::LeftOvers;
-use super::rows::{self, Content, OwnPage, Page, Push};
-use super::{Context, pages};
+use super::rows::{OwnPage, Page, Push};
+use super::{Context, leftovers, pages};
 use crate::Result;
-use crate::codec::progress;
-use crate::codec::targets::{Stored, What};
+use crate::books::account::{self, Accounts, Change, is_refused};
+use crate::books::codes;
+use crate::books::page::Content;
+use crate::books::push::end_state;
 use crate::sqlite::writer::Tx;
-
-/// So many final answers, all of them about the payload, reject a leg.
-const EVIDENCE: i64 = 100;
-
-/// What changes in a leg.
-#[derive(Default)]
-struct Change {
-    targeted: i64,
-    outstanding: i64,
-    counts: Counts,
-    answered: u64,
-    payload: u64,
-}
 
 /// What a job changes.
 pub(super) struct Books {
     now: Timestamp,
-    changes: BTreeMap<(PushKey, u8), Change>,
-    left_overs: LeftOvers,
-    touched: BTreeSet<PushKey>,
+    pub(super) accounts: Accounts,
     ended: u64,
 }
 
@@ -45,28 +25,9 @@ impl Books {
     pub(super) fn new(now: Timestamp) -> Self {
         Self {
             now,
-            changes: BTreeMap::new(),
-            left_overs: LeftOvers::new(now),
-            touched: BTreeSet::new(),
+            accounts: Accounts::new(now),
             ended: 0,
         }
-    }
-
-    /// This leg may have ended.
-    pub(super) fn touch_leg(&mut self, push: PushKey, leg: Route) {
-        self.change(push, leg);
-    }
-
-    /// This push may have ended.
-    pub(super) fn touch_push(&mut self, push: PushKey) {
-        self.touched.insert(push);
-    }
-
-    /// Providers' final answers on a leg, and how many of them were about the payload.
-    pub(super) fn evidence(&mut self, push: PushKey, leg: Route, answered: u32, payload: u32) {
-        let change = self.change(push, leg);
-        change.answered += u64::from(answered);
-        change.payload += u64::from(payload);
     }
 
     /// Ends a page with these counts, and takes its row away.
@@ -84,16 +45,8 @@ impl Books {
             _ => None,
         };
         pages::remove(conn, page)?;
-        let expected = i64::try_from(page.expected).unwrap_or(i64::MAX);
-        let change = self.change(push, page.leg);
-        change.targeted -= expected;
-        change.outstanding -= expected;
-        for (route, counts) in counts {
-            let change = self.change(push, *route);
-            change.targeted += i64::try_from(counts.total()).unwrap_or(i64::MAX);
-            change.counts += *counts;
-        }
-        self.leave_over(push, left_over, stored.as_deref());
+        self.accounts.settle(push, page.leg, page.expected, counts);
+        self.accounts.leave_over(push, left_over, stored.as_deref());
         Ok(())
     }
 
@@ -106,14 +59,11 @@ impl Books {
         counts: Vec<(Route, Counts)>,
         left_over: &[LeftOver],
     ) -> Result<()> {
-        let account = progress::encode(&bugle_model::Progress {
-            counts,
-            ..Default::default()
-        });
+        let account = account::of_own_page(counts);
         if left_over.is_empty() {
             self.ended += 1;
-            let rejected = own.answered >= EVIDENCE.cast_unsigned() && own.payload == own.answered;
-            let state = end_state(push, rejected, self.now);
+            let rejected = is_refused(own.answered, own.payload);
+            let state = end_state(push.state, push.expires_at, rejected, self.now);
             conn.prepare_cached(
                 "UPDATE pushes SET page_due = NULL, progress = ?, answered = ?, payload = ?, state = ?, ended_at = ?,
                                    channels = NULL, targets = NULL, body = NULL WHERE key = ?",
@@ -133,55 +83,30 @@ impl Books {
             "UPDATE pushes SET page_due = NULL, progress = ?, answered = ?, payload = ?, targets = NULL WHERE key = ?",
         )?
         .execute((account, own.answered, own.payload, push.key.0))?;
-        self.leave_over(push.key, left_over, Some(&stored));
+        self.accounts.leave_over(push.key, left_over, Some(&stored));
         Ok(())
-    }
-
-    fn leave_over(&mut self, push: PushKey, left_over: &[LeftOver], stored: Option<&[Stored]>) {
-        for left in left_over {
-            let what = match stored {
-                None => Some(What::Device(bugle_model::DeviceKey(left.position))),
-                Some(stored) => usize::try_from(left.position)
-                    .ok()
-                    .and_then(|p| stored.get(p.checked_sub(1)?))
-                    .map(|entry| entry.what.clone()),
-            };
-            let change = self.change(push, left.route);
-            change.targeted += 1;
-            if let Some(what) = what {
-                change.outstanding += 1;
-                self.left_overs.add(push, left, what);
-            } else {
-                // Nobody can send it, and nobody may wait for it.
-                tracing::error!(
-                    push = push.0,
-                    position = left.position,
-                    "a left-over that its page does not have"
-                );
-                change.counts.failed += 1;
-            }
-        }
-    }
-
-    fn change(&mut self, push: PushKey, leg: Route) -> &mut Change {
-        self.changes.entry((push, leg.code())).or_default()
     }
 
     /// Writes everything down. Returns how many pushes have ended.
     pub(super) fn close(mut self, tx: &Tx<'_>, cx: &Context) -> Result<u64> {
         let conn = tx.conn();
-        for (&(push, leg), change) in &self.changes {
+        let Accounts {
+            changes,
+            left_overs,
+            mut touched,
+        } = self.accounts;
+        for (&(push, leg), change) in &changes {
             if write_change(conn, push, leg, change)? && change.outstanding < 0 {
                 tx.wake_legs();
             }
         }
-        self.left_overs.into_pages(tx, cx)?;
-        for &(push, leg) in self.changes.keys() {
+        leftovers::write(left_overs, tx, cx)?;
+        for &(push, leg) in changes.keys() {
             if end_leg(conn, push, leg, self.now)? {
-                self.touched.insert(push);
+                touched.insert(push);
             }
         }
-        for &push in &self.touched {
+        for push in touched {
             self.ended += u64::from(end_push(conn, push, self.now)?);
         }
         Ok(self.ended)
@@ -204,7 +129,7 @@ fn write_change(conn: &Connection, push: PushKey, leg: u8, change: &Change) -> R
          RETURNING closed, answered, payload, rejected",
     )?;
     let counts = change.counts;
-    let (closed, answered, payload, rejected): (bool, i64, i64, bool) = statement.query_row(
+    let (closed, answered, payload, rejected): (bool, u64, u64, bool) = statement.query_row(
         rusqlite::params![
             push.0,
             leg,
@@ -221,7 +146,7 @@ fn write_change(conn: &Connection, push: PushKey, leg: u8, change: &Change) -> R
         ],
         |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
     )?;
-    if rejected || answered < EVIDENCE || payload < answered {
+    if rejected || !is_refused(answered, payload) {
         return Ok(!closed);
     }
     conn.prepare_cached("UPDATE legs SET rejected = 1, closed = 1 WHERE push = ? AND route = ?")?
@@ -250,22 +175,13 @@ fn end_push(conn: &Connection, key: PushKey, now: Timestamp) -> Result<bool> {
     let (all, rejected): (i64, i64) = conn
         .prepare_cached("SELECT count(*), coalesce(sum(rejected), 0) FROM legs WHERE push = ? AND targeted > 0")?
         .query_row([key.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let state = end_state(&push, own.expected == 0 && all > 0 && rejected == all, now);
+    let rejected = own.expected == 0 && all > 0 && rejected == all;
+    let state = end_state(push.state, push.expires_at, rejected, now);
     conn.prepare_cached(
         "UPDATE pushes SET state = ?, ended_at = ?, channels = NULL, targets = NULL, body = NULL WHERE key = ?",
     )?
     .execute((state.as_str(), now.0, key.0))?;
     Ok(true)
-}
-
-/// The state of a push whose last page has ended at `now`.
-fn end_state(push: &Push, rejected: bool, now: Timestamp) -> PushState {
-    match push.state {
-        PushState::Cancelled | PushState::Expired => push.state,
-        _ if push.expires_at <= now => PushState::Expired,
-        _ if rejected => PushState::Rejected,
-        _ => PushState::Done,
-    }
 }
 
 /// Closes all legs of a push that no longer runs; those without a page end with the books.
@@ -280,8 +196,8 @@ pub(super) fn touch_legs(conn: &Connection, push: PushKey, books: &mut Books) ->
     let mut statement = conn.prepare_cached("SELECT route FROM legs WHERE push = ? AND ended_at IS NULL")?;
     let mut found = statement.query([push.0])?;
     while let Some(row) = found.next()? {
-        books.touch_leg(push, rows::route(row.get(0)?)?);
+        books.accounts.touch_leg(push, codes::route(row.get(0)?)?);
     }
-    books.touch_push(push);
+    books.accounts.touch_push(push);
     Ok(())
 }

@@ -3,44 +3,19 @@
 //! Free pages end by what they expected and had not counted, left-overs included. Their leases are seized until after the commit, so
 //! that nobody takes a page that is just being settled. What is in somebody's hands is left to its holder.
 
-use bugle_model::{Counts, Progress, PushKey, PushState, Route, Timestamp};
+use bugle_model::{PushKey, PushState, Timestamp};
 use rusqlite::Connection;
 
 use super::leases::Pin;
-use super::rows::{self, OwnPage, Page, Push, own_page};
+use super::rows::{self, OwnPage, Page, Push};
 use super::settle::{Books, close_legs};
-use super::{Context, MAX_STEP, targets};
+use super::{Context, targets};
 use crate::Result;
+use crate::books::MAX_STEP;
+use crate::books::ending::{Bucket, EXPIRING, room_of_own_page};
+use crate::books::page::own_page;
 use crate::ledger::Swept;
 use crate::sqlite::writer::Tx;
-
-/// So many pushes expire in one step.
-const EXPIRING: u32 = 100;
-
-/// What targets end as that are not sent to.
-#[derive(Clone, Copy)]
-enum Bucket {
-    Cancelled,
-    Expired,
-    Failed,
-}
-
-impl Bucket {
-    fn of(state: PushState) -> Self {
-        match state {
-            PushState::Cancelled => Self::Cancelled,
-            _ => Self::Expired,
-        }
-    }
-
-    fn add(self, counts: &mut Counts, targets: u64) {
-        match self {
-            Self::Cancelled => counts.cancelled += targets,
-            Self::Expired => counts.expired += targets,
-            Self::Failed => counts.failed += targets,
-        }
-    }
-}
 
 /// One step: its books, what it has seized, and how much more it may do.
 struct Step {
@@ -92,10 +67,8 @@ impl Step {
             Ok(true)
         })?;
         for page in free {
-            let mut ended = page.progress.clone();
-            let rest = page.targeted() - ended.ended();
-            bucket.add(ended.counts_mut(page.leg), rest);
-            self.books.settle_page(conn, &page, &ended.counts, &[])?;
+            let ended = bucket.end_page(page.leg, page.expected, &page.progress);
+            self.books.settle_page(conn, &page, &ended, &[])?;
             self.pages += 1;
         }
         Ok(())
@@ -109,17 +82,11 @@ impl Step {
             return Ok(());
         };
         self.seized.push(pin);
-        let mut ended = Progress {
-            counts: own.progress.counts.clone(),
-            ..Progress::default()
-        };
-        for (route, targets) in waiting_by_route(conn, push, &own)? {
-            bucket.add(ended.counts_mut(route), targets);
-        }
-        self.books.settle_own_page(conn, push, &own, ended.counts, &[])?;
+        let targets = targets::of_own_page(conn, push, &own)?;
+        let ended = bucket.end_own_page(own.route, own.expected, &own.progress, &targets);
+        self.books.settle_own_page(conn, push, &own, ended, &[])?;
         self.pages += 1;
-        // Its targets had to be looked up.
-        self.room = self.room.saturating_sub(1 + own.expected / 10);
+        self.room = self.room.saturating_sub(room_of_own_page(own.expected));
         Ok(())
     }
 
@@ -134,27 +101,6 @@ impl Step {
             more,
         })
     }
-}
-
-/// The targets of an unsettled own page that have not ended, by the route that they would go over now.
-pub(super) fn waiting_by_route(conn: &Connection, push: &Push, own: &OwnPage) -> Result<Vec<(Route, u64)>> {
-    let mut waiting: Vec<(Route, u64)> = Vec::new();
-    let mut add = |route: Route, targets: u64| match waiting.iter_mut().find(|(r, _)| *r == route) {
-        Some((_, sum)) => *sum += targets,
-        None => waiting.push((route, targets)),
-    };
-    let targets = targets::of_own_page(conn, push, own)?;
-    let left_over = own.progress.left_over.iter().map(|left| left.route);
-    for route in targets.iter().map(|target| target.route).chain(left_over) {
-        add(route, 1);
-    }
-    let found = (targets.len() + own.progress.left_over.len()) as u64;
-    // Every target is open, left over, above the position, or counted. Should one be none of it, it still waits.
-    let missing = (own.targeted() - own.progress.ended()).saturating_sub(found);
-    if missing > 0 {
-        add(own.route, missing);
-    }
-    Ok(waiting)
 }
 
 /// Marks a push as called off, and ends a first step of its free pages. `None` = unknown, else whether there is more to end.

@@ -1,12 +1,15 @@
 //! Reads the targets of a page as they are at this moment.
 
-use bugle_model::{DeviceKey, Platform, Progress, Provider, Route, Skip, Target, TargetKind, Token};
+use bugle_model::{DeviceKey, Progress, Route, Skip, Target, TargetKind, Token};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::audience::{self, Audience};
-use super::rows::{Content, OwnPage, Page, Push};
+use super::rows::{OwnPage, Page, Push};
+use crate::Result;
+use crate::books::page::Content;
+use crate::books::target::{self, of_range};
 use crate::codec::targets::{Stored, What};
-use crate::{Error, Result};
+use crate::registry::record;
 
 /// What is still to be sent of a page: what was open, and all above the highest started position, ascending.
 pub(super) fn of_page(conn: &Connection, push: &Push, page: &Page) -> Result<Vec<Target>> {
@@ -42,27 +45,15 @@ fn range(
             && device.route == leg
             && audience.has(conn, key)?
         {
-            targets.push(fresh(key, leg, device.token));
+            targets.push(of_range(key, leg, device.token));
         }
     }
     let from = DeviceKey(after.0.max(progress.position));
     audience.each(conn, audience::TOKENS, (from, upto), |key, row| {
-        targets.push(fresh(key, leg, token(row, 1)?));
+        targets.push(of_range(key, leg, token(row, 1)?));
         Ok(true)
     })?;
     Ok(targets)
-}
-
-fn fresh(key: DeviceKey, route: Route, token: Token) -> Target {
-    Target {
-        position: key.0,
-        route,
-        kind: TargetKind::Token(token),
-        device: Some(key),
-        attempts: 0,
-        first_try: 0,
-        suspect: false,
-    }
 }
 
 /// `route` is what raw tokens, topics and whatever is unknown are counted under.
@@ -73,35 +64,22 @@ fn explicit(
     stored: &[Stored],
     progress: &Progress,
 ) -> Result<Vec<Target>> {
-    let above = progress.position.saturating_add(1)..=i64::try_from(stored.len()).unwrap_or(i64::MAX);
-    let open = progress.open.iter().copied();
-    let mut targets = Vec::new();
-    for position in open.chain(above) {
-        let at = usize::try_from(position).ok().and_then(|p| p.checked_sub(1));
-        let Some(entry) = at.and_then(|at| stored.get(at)) else {
-            continue;
-        };
-        let (route, kind, device) = one(conn, push, route, &entry.what)?;
-        targets.push(Target {
-            position,
-            route,
-            kind,
-            device,
-            attempts: entry.attempts,
-            first_try: entry.first_try,
-            suspect: entry.suspect,
-        });
-    }
-    Ok(targets)
+    target::rest(stored, progress)
+        .map(|(position, stored)| {
+            let found = one(conn, push, route, &stored.what)?;
+            Ok(target::explicit((position, stored), found))
+        })
+        .collect()
 }
 
 fn one(conn: &Connection, push: &Push, route: Route, what: &What) -> Result<(Route, TargetKind, Option<DeviceKey>)> {
+    if let Some(kind) = target::named(what) {
+        return Ok((route, kind, None));
+    }
     let device = match what {
-        What::Token(token) => return Ok((route, TargetKind::Token(token.clone()), None)),
-        What::Topic(topic) => return Ok((route, TargetKind::Topic(topic.as_str().into()), None)),
-        What::Condition(text) => return Ok((route, TargetKind::Condition(text.as_str().into()), None)),
         What::Device(key) => Found::by_key(conn, *key)?,
         What::Id(id) => Found::by_id(conn, push.app, id)?,
+        What::Token(_) | What::Topic(_) | What::Condition(_) => None,
     };
     let Some(device) = device else {
         return Ok((route, TargetKind::Skip(Skip::Unknown), None));
@@ -115,12 +93,9 @@ fn one(conn: &Connection, push: &Push, route: Route, what: &What) -> Result<(Rou
         }
         .has(conn, device.key)?,
     };
-    let kind = if !matches {
-        TargetKind::Skip(Skip::NoLongerMatches)
-    } else if !push.providers.serve(device.route) {
-        TargetKind::Skip(Skip::NoPayload)
-    } else {
-        TargetKind::Token(device.token)
+    let kind = match target::skip(matches, push.providers.serve(device.route)) {
+        Some(skip) => TargetKind::Skip(skip),
+        None => TargetKind::Token(device.token),
     };
     Ok((device.route, kind, Some(device.key)))
 }
@@ -151,23 +126,14 @@ impl Found {
     }
 
     fn from_row(row: &Row<'_>) -> Result<Self> {
-        let (provider, platform): (u8, u8) = (row.get(1)?, row.get(2)?);
-        let route = Provider::from_code(provider).zip(Platform::from_code(platform));
-        let (provider, platform) = route.ok_or_else(|| Error::Corrupt {
-            place: "devices.provider",
-            detail: format!("codes {provider} and {platform}"),
-        })?;
         Ok(Self {
             key: DeviceKey(row.get(0)?),
-            route: Route::of(provider, platform),
+            route: record::route(row.get(1)?, row.get(2)?)?,
             token: token(row, 3)?,
         })
     }
 }
 
 fn token(row: &Row<'_>, column: usize) -> Result<Token> {
-    Token::parse(row.get_ref(column)?.as_str()?).map_err(|invalid| Error::Corrupt {
-        place: "devices.token",
-        detail: invalid.to_string(),
-    })
+    record::token(row.get_ref(column)?.as_str()?)
 }

@@ -4,8 +4,9 @@ use bugle_model::{DeviceDetails, DeviceFilter, DeviceKey, Listing, Paging};
 use rusqlite::Connection;
 
 use super::FEW;
-use super::query::{By, Query, json_texts};
+use super::query::{Query, json_texts};
 use crate::Result;
+use crate::registry::filter::By;
 use crate::sqlite::{devices as single, subscriptions};
 
 pub(super) const IN_ORDER: &str = "ORDER BY d.id LIMIT :limit";

@@ -5,6 +5,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, Row, ToSql};
 
 use crate::Result;
+use crate::registry::filter::By;
 use crate::sqlite::rows::token_hash;
 
 /// `FROM …`, `WHERE …` and what is bound in them.
@@ -14,48 +15,20 @@ pub(super) struct Query {
     params: Vec<(&'static str, Value)>,
 }
 
-/// What a list of devices is walked by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum By {
-    Ids,
-    Tokens,
-    /// One user, whose devices the index has in order.
-    User,
-    Users,
-    /// The members of the filter's channels.
-    Members,
-    /// All of the app's devices in the order of their ids.
-    Order,
-}
-
-impl By {
-    /// The narrowest field of the filter, if it names devices at all.
-    pub(super) fn names(filter: &DeviceFilter) -> Option<Self> {
-        // The index on users leaves out devices of nobody.
-        let nobody = filter.users.iter().any(String::is_empty);
-        match filter {
-            f if !f.ids.is_empty() => Some(Self::Ids),
-            f if !f.tokens.is_empty() => Some(Self::Tokens),
-            f if f.users.len() == 1 && !nobody => Some(Self::User),
-            f if !f.users.is_empty() && !nobody => Some(Self::Users),
-            _ => None,
+/// The tables that a list of devices is walked in.
+fn tables(by: By) -> &'static str {
+    match by {
+        By::Ids => "json_each(:ids) j CROSS JOIN devices d INDEXED BY devices_by_id ON d.id = j.value",
+        By::Tokens => {
+            "json_each(:hashes) j CROSS JOIN devices d INDEXED BY devices_by_token ON d.token_hash = j.value"
         }
-    }
-
-    fn from(self) -> &'static str {
-        match self {
-            Self::Ids => "json_each(:ids) j CROSS JOIN devices d INDEXED BY devices_by_id ON d.id = j.value",
-            Self::Tokens => {
-                "json_each(:hashes) j CROSS JOIN devices d INDEXED BY devices_by_token ON d.token_hash = j.value"
-            }
-            Self::User => "devices d INDEXED BY devices_by_user",
-            Self::Users => "json_each(:users) j CROSS JOIN devices d INDEXED BY devices_by_user ON d.user = j.value",
-            Self::Members => {
-                "(SELECT DISTINCT key FROM subscriptions WHERE app = :app AND channel IN (SELECT value FROM json_each(:channels))) j
-                 CROSS JOIN devices d NOT INDEXED ON d.key = j.key"
-            }
-            Self::Order => "devices d INDEXED BY devices_by_id",
+        By::User => "devices d INDEXED BY devices_by_user",
+        By::Users => "json_each(:users) j CROSS JOIN devices d INDEXED BY devices_by_user ON d.user = j.value",
+        By::Members => {
+            "(SELECT DISTINCT key FROM subscriptions WHERE app = :app AND channel IN (SELECT value FROM json_each(:channels))) j
+             CROSS JOIN devices d NOT INDEXED ON d.key = j.key"
         }
+        By::Order => "devices d INDEXED BY devices_by_id",
     }
 }
 
@@ -71,7 +44,7 @@ impl Query {
 
     /// The devices of an app that pass the filter, all its fields but `channels`.
     pub(super) fn devices(by: By, app: i64, filter: &DeviceFilter) -> Self {
-        let mut query = Self::from(by.from());
+        let mut query = Self::from(tables(by));
         query.and("d.app = :app").bind(":app", app);
         if by == By::Ids {
             query.bind(":ids", json_texts(&filter.ids));

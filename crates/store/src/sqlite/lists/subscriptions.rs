@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use bugle_model::{DeviceFilter, DeviceKey, Listing, Paging, Route, Subscription, SubscriptionFilter};
 use rusqlite::Connection;
 
-use super::query::{By, Query, bits, json_texts};
+use super::query::{Query, bits, json_texts};
 use crate::Result;
-use crate::registry::filter::{routes, successor};
+use crate::registry::filter::{By, routes, successor};
 use crate::registry::place::{self, Place};
+use crate::registry::record::without_device;
 use crate::sqlite::devices as single;
-use crate::sqlite::rows::{Stored, corrupt};
+use crate::sqlite::rows::Stored;
 
 pub(super) const IN_ORDER: &str = "ORDER BY 1, 2 LIMIT :limit";
 
@@ -54,9 +55,7 @@ fn read(conn: &Connection, named: Vec<Named>) -> Result<Vec<Subscription>> {
         if latest.as_ref().is_none_or(|stored| stored.key != key) {
             latest = single::by_key(conn, key)?;
         }
-        let stored = latest
-            .as_ref()
-            .ok_or_else(|| corrupt("subscriptions.key", format!("no device has the key {}", key.0)))?;
+        let stored = latest.as_ref().ok_or_else(|| without_device(key))?;
         items.push(Subscription {
             id: place::id(key, &channel),
             channel,

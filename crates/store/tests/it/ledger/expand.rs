@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use bugle_model::{DeviceKey, PushKey, PushState, Route};
-use bugle_store::{Config, DatabaseUrl, Expansion};
+use bugle_store::Expansion;
 use rstest::rstest;
 
 use super::world::{ANDROID, APNS, Fate, HOUR, IOS, World, app, channels, sent, settle, token_texts, tokens};
-use crate::backend::{Backend, Place};
+use crate::backend::Backend;
 
 async fn android_leg(world: &World) -> PushKey {
     let legs = world.store().open_legs(world.now(), 100).await.unwrap();
@@ -223,28 +223,4 @@ async fn what_is_outstanding_counts_closed_legs_too(#[values(Backend::Sqlite, Ba
     assert_eq!(world.store().outstanding().await.unwrap(), [(app(), raw, 1_200)]);
     world.drive(|_| Fate::Sent).await;
     assert!(world.store().outstanding().await.unwrap().is_empty());
-}
-
-#[tokio::test]
-async fn a_server_that_has_not_replayed_the_push_is_not_asked_for_its_audience() {
-    let world = World::new(Backend::Postgres).await;
-    // It replays nothing, and knows nobody.
-    let other = World::new(Backend::Postgres).await;
-    let Place::Postgres(behind) = &other.place else {
-        unreachable!("it is PostgreSQL")
-    };
-    let config = Config {
-        replica_url: Some(DatabaseUrl::new(behind.url())),
-        ..Config::default()
-    };
-    let (clock, ears) = (world.clock.clone(), world.ears.clone());
-    let store = world.place.open(&config, clock, ears).await.unwrap();
-    world.devices("d", 3, &["news"]).await;
-    world.accept("p", channels(&["news"])).await;
-    let push = android_leg(&world).await;
-    let walk = store.walk(push, ANDROID, 100).await.unwrap().unwrap();
-    assert_eq!(walk.ranges.iter().map(|range| range.count).sum::<u32>(), 3);
-    store.expand(walk, world.now()).await.unwrap();
-    let taken = store.take(&world.due().await, HOUR).await.unwrap();
-    assert_eq!(token_texts(&taken[0]), ["token-d0001", "token-d0002", "token-d0003"]);
 }

@@ -8,6 +8,7 @@ const SOURCES: &[&str] = &[
     include_str!("../../../src/postgres/ledger/accept.rs"),
     include_str!("../../../src/postgres/ledger/audience.rs"),
     include_str!("../../../src/postgres/ledger/due.rs"),
+    include_str!("../../../src/postgres/ledger/due/source.rs"),
     include_str!("../../../src/postgres/ledger/ending.rs"),
     include_str!("../../../src/postgres/ledger/expand.rs"),
     include_str!("../../../src/postgres/ledger/extend.rs"),
@@ -19,12 +20,15 @@ const SOURCES: &[&str] = &[
     include_str!("../../../src/postgres/ledger/pages.rs"),
     include_str!("../../../src/postgres/ledger/replica.rs"),
     include_str!("../../../src/postgres/ledger/report.rs"),
+    include_str!("../../../src/postgres/ledger/report/locked.rs"),
+    include_str!("../../../src/postgres/ledger/report/writes.rs"),
     include_str!("../../../src/postgres/ledger/reread.rs"),
     include_str!("../../../src/postgres/ledger/rows.rs"),
     include_str!("../../../src/postgres/ledger/settle.rs"),
     include_str!("../../../src/postgres/ledger/status.rs"),
     include_str!("../../../src/postgres/ledger/sweep.rs"),
     include_str!("../../../src/postgres/ledger/take.rs"),
+    include_str!("../../../src/postgres/ledger/take/read.rs"),
     include_str!("../../../src/postgres/ledger/targets.rs"),
     include_str!("../../../src/postgres/ledger/wake.rs"),
 ];
@@ -41,8 +45,8 @@ const FILL: &str = "
     INSERT INTO devices (app, id, provider, platform, platform_word, token, token_hash, user_id, meta, timezone, locale, created_at, updated_at)
       SELECT n % 5 + 1, 'd' || n, 1, n % 2 + 1, 'android', 'token-' || n, decode(md5(n::text), 'hex'), 'u' || n % 9000, '{}', '', '', n, n
         FROM generate_series(1, 40000) n;
-    INSERT INTO subscriptions (app, channel, route, key, origins)
-      SELECT n % 5 + 1, 'c' || n % 40, 4 + n % 2 + 1, n, 1 FROM generate_series(1, 40000) n;
+    INSERT INTO subscriptions (app, channel, route, key, origins, token)
+      SELECT n % 5 + 1, 'c' || n % 40, 4 + n % 2 + 1, n, 1, 'token-' || n FROM generate_series(1, 40000) n;
     INSERT INTO pushes (app, uid, hash, state, lane, providers, created_at, due, expires_at, ended_at, page_due, route, expected, channels, targets, body, lease_until)
       SELECT n % 5 + 1, 'p' || n, 'h', CASE WHEN n % 10 > 0 THEN 'done' WHEN n % 300 = 0 THEN 'cancelled' ELSE 'running' END, n % 2, 2, n, n, 100000 + n,
              CASE WHEN n % 10 > 0 THEN n END, CASE WHEN n % 20 = 0 THEN n END, n % 3, 3, '[\"c1\"]', 'x', 'y', CASE WHEN n % 40 = 0 THEN now() END
@@ -176,8 +180,8 @@ async fn the_hot_statements_use_the_indexes_that_were_made_for_them() {
             "Index Only Scan using subscriptions_pkey",
         ),
         (
-            "SELECT array_agg(key), string_agg(token, ' ') FROM (\n",
-            "Index Scan using devices_pkey",
+            "SELECT array_agg(key), string_agg(coalesce(token, ''), ' ') FROM (\n",
+            "Index Only Scan using subscriptions_pkey",
         ),
         (
             "SELECT array_agg(key), string_agg(token, ' ') FROM devices",

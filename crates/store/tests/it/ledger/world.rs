@@ -10,8 +10,9 @@ use bugle_model::{
     PageRef, Platform, Progress, Provider, PushStatus, PushUid, Recipient, Registration, Report, Route, Taken, Target,
     TargetKind, Timestamp, Token, Verdict,
 };
-use bugle_store::{Config, Expansion, Handover, Store};
+use bugle_store::{Config, DatabaseUrl, Expansion, Handover, Store};
 use bugle_testkit::TestClock;
+use bugle_testkit::postgres::Database;
 use tokio::sync::Notify;
 
 use super::spy::Spy;
@@ -80,6 +81,7 @@ pub(crate) struct World {
     pub(crate) place: Place,
     spy: Spy,
     store: Option<Arc<dyn Store>>,
+    replica_url: Option<DatabaseUrl>,
 }
 
 /// Another process on the same database.
@@ -90,13 +92,22 @@ pub(crate) struct Second {
 
 impl World {
     pub(crate) async fn new(backend: Backend) -> Self {
-        let place = backend.place();
+        Self::at(backend.place(), None).await
+    }
+
+    /// One in this database, with a replica.
+    pub(crate) async fn with_replica(database: Database, replica_url: &str) -> Self {
+        Self::at(Place::Postgres(database), Some(DatabaseUrl::new(replica_url))).await
+    }
+
+    async fn at(place: Place, replica_url: Option<DatabaseUrl>) -> Self {
         let mut world = Self {
             clock: Arc::new(TestClock::new()),
             ears: Arc::default(),
             spy: Spy::on(&place),
             place,
             store: None,
+            replica_url,
         };
         world.store = Some(world.open(&world.ears).await);
         world
@@ -107,6 +118,7 @@ impl World {
         let config = Config {
             synchronous: bugle_store::Synchronous::Normal,
             readers: 1,
+            replica_url: self.replica_url.clone(),
             ..Config::default()
         };
         // Another test may be starting a program: for a moment its child has a copy of the file that is locked.

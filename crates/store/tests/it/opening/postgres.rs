@@ -128,18 +128,6 @@ async fn a_database_that_is_not_there_is_named() {
 }
 
 #[tokio::test]
-async fn a_replica_that_is_not_there_is_named() {
-    let database = database();
-    let mut config = config(&database.url());
-    config.replica_url = Some(DatabaseUrl::new(url_of(&database, "postgres")));
-    let text = refusal(&config).await;
-    assert!(
-        text.starts_with("store.replica_url") && !text.contains("geheim"),
-        "{text}"
-    );
-}
-
-#[tokio::test]
 async fn tables_of_another_program_are_left_alone() {
     let database = database();
     drop(database.query("CREATE TABLE devices (x integer); INSERT INTO devices VALUES (7)"));

@@ -46,6 +46,11 @@ pub(super) fn both(database: &Database, file: &Path) -> (Vec<String>, Vec<String
             let app = format!("coalesce((SELECT name FROM apps WHERE apps.key = {table}.app), '?')");
             let (a, b) = match (name.as_str(), kind.as_str()) {
                 ("app", _) => (app.clone(), app),
+                // Beside the subscriptions only in PostgreSQL, and only as long as an index can hold them.
+                ("token", _) if table == "subscriptions" => (
+                    "token".to_owned(),
+                    "(SELECT token FROM devices d WHERE d.key = subscriptions.key AND length(token) <= 1000)".to_owned(),
+                ),
                 (_, "bigint" | "smallint" | "integer") => (format!("{name}::text"), format!("CAST({twin} AS TEXT)")),
                 (_, "boolean") => (format!("{name}::integer::text"), format!("CAST({twin} AS TEXT)")),
                 (_, "text") => (
