@@ -97,7 +97,6 @@ async fn a_process_that_stood_still_in_a_transaction_for_longer_than_its_lease_c
     #[values(Backends::Postgres, Backends::PostgresRedis)] backends: Backends,
 ) {
     const AUDIENCE: u64 = 60_000;
-    const ASLEEP: Duration = Duration::from_secs(14);
     let mut world = World::start_with(backends, 2, json!({"latency_ms": 50}), &SETTINGS).await;
     let way = Proxy::start(world.database().address());
     way.delay(Duration::from_millis(40));
@@ -107,17 +106,21 @@ async fn a_process_that_stood_still_in_a_transaction_for_longer_than_its_lease_c
     let uid = world.api.broadcast().await;
     requests_reached(&world, AUDIENCE / 20).await;
     freeze_with_a_leg(&mut world, sleeper).await;
+    let since = Instant::now();
+    let all = world.sim.stats().tokens;
+    tokio::time::sleep(Duration::from_secs(12)).await;
     let before = world.sim.stats().tokens;
-    tokio::time::sleep(ASLEEP).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
     let meanwhile = world.sim.stats().tokens - before;
-    // Eighty streams with fifty milliseconds an answer could send 22 400.
-    assert!(meanwhile >= AUDIENCE / 6, "the others stood still, too: they sent {meanwhile} in {ASLEEP:?}");
+    eprintln!("{} sent in {:?}, {meanwhile} in the last 4 s", before + meanwhile - all, since.elapsed());
+    // Eighty streams with fifty milliseconds an answer could send 6 400.
+    assert!(meanwhile >= 2_000, "the others stand still, too: they sent {meanwhile} in 4 s");
     let status = world.api.status(&uid).await;
     assert!(status.get("ended_at").is_none(), "it is to wake up during the push: {status}");
     world.thaw(sleeper);
     let status = world.api.ended(&uid, Duration::from_secs(60)).await;
     let stats = world.sim.stats();
-    eprintln!("{meanwhile} sent meanwhile, {} repeats", stats.repeats);
+    eprintln!("{} repeats", stats.repeats);
     assert_eq!((stats.tokens, &status["targeted"]), (AUDIENCE, &json!(AUDIENCE)), "{status}");
     world.assert_account_is_the_tally(&status);
     assert!(stats.repeats <= BOUND, "{} repeats, at most {BOUND} are allowed", stats.repeats);

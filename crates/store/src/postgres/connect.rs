@@ -21,11 +21,11 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// What holds for every connection. A server must not wait for ever on a lock, or on a client that has gone.
 ///
 /// A process that stands still, or whose network does, may do so in a transaction that has locked a leg, and the others settle nothing of that leg until it ends: so that is
-/// soon, and before they give up waiting for the lock.
+/// soon. What else that process had waiting for the lock gets it then, and has to end the same way: so that is well before they give up waiting.
 ///
 /// Every statement was written for an index, and is tested for it. A planner that knows a table while it is small would choose otherwise and keep that plan when it has grown:
 /// so no scans of whole tables or without an index's order, no joins that read one side whole, and one plan for all parameters, made once per connection.
-pub(super) const SETTINGS: &str = "SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '5s'; SET timezone = 'UTC'; SET jit = off; SET max_parallel_workers_per_gather = 0; \
+pub(super) const SETTINGS: &str = "SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '3s'; SET timezone = 'UTC'; SET jit = off; SET max_parallel_workers_per_gather = 0; \
     SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET plan_cache_mode = force_generic_plan";
 
 /// Connects to the database of `store.url`.

@@ -8,8 +8,8 @@
 //!   statement over `unnest`. Victims of a deadlock are tried again (`shared`).
 //! - Leases are in the rows: `lease_until` on the database's clock, and `epoch`, the fence. What nobody may have at the same time is taken with `SKIP LOCKED`.
 //! - Single writes that arrive together share a transaction (`batch`): registrations, one-row pushes.
-//! - Statements read one table by one index each, or are tested for their plan: joins over an audience are left to code, since the planner's choice among them
-//!   changes with its statistics.
+//! - Statements read one table by one index each, or are tested for their plan. An audience is read from one index that covers it; merging channels is left to code,
+//!   since the planner's choice among joins changes with its statistics.
 
 mod apps;
 mod batch;
