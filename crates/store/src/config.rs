@@ -64,13 +64,19 @@ impl Config {
         if let Some(replica) = &self.replica_url {
             replica.validate("store.replica_url", false)?;
             if !self.url.is_postgres() {
-                return Err("store.replica_url: SQLite has no replicas; set store.url to PostgreSQL, or take it out".to_owned());
+                return Err(
+                    "store.replica_url: SQLite has no replicas; set store.url to PostgreSQL, or take it out".to_owned(),
+                );
             }
         }
         if !(2..=1_000).contains(&self.connections) {
-            return Err(format!("store.connections: expected 2 to 1000, got {}", self.connections));
+            return Err(format!(
+                "store.connections: expected 2 to 1000, got {}",
+                self.connections
+            ));
         }
-        self.timeout.within("store.timeout", Period::millis(100), Period::secs(300))?;
+        self.timeout
+            .within("store.timeout", Period::millis(100), Period::secs(300))?;
         if !(1..=4_096).contains(&self.cache_mib) {
             return Err(format!("store.cache_mib: expected 1 to 4096, got {}", self.cache_mib));
         }
@@ -115,7 +121,11 @@ impl DatabaseUrl {
         if is_postgres || (sqlite && is_sqlite) {
             return Ok(());
         }
-        let expected = if sqlite { "sqlite, sqlite:PATH or postgres://…" } else { "postgres://…" };
+        let expected = if sqlite {
+            "sqlite, sqlite:PATH or postgres://…"
+        } else {
+            "postgres://…"
+        };
         Err(format!("{key}: expected {expected}, got {:?}", self.scheme()))
     }
 }

@@ -3,5 +3,5 @@
 
 mod growth;
 #[path = "../it/world/mod.rs"]
-#[expect(dead_code, reason = "the other tests need more of it")]
+#[expect(dead_code, unused_imports, reason = "the other tests need more of it")]
 mod world;

@@ -53,14 +53,22 @@ async fn two_hundred_thousand_devices_are_reached_though_five_processes_are_kill
         world.kill(victim);
         let stats = world.sim.stats();
         assert!(stats.tokens < AUDIENCE, "the push is over before the kill");
-        eprintln!("killed process {victim} after {} requests, {:?}", stats.requests, began.elapsed());
+        eprintln!(
+            "killed process {victim} after {} requests, {:?}",
+            stats.requests,
+            began.elapsed()
+        );
         world.start_another(&[]);
     }
     let status = world.api.ended(&uid, Duration::from_secs(180)).await;
     let stats = world.sim.stats();
     eprintln!("{} repeats by {KILLS} kills, {:?}", stats.repeats, began.elapsed());
     assert_eq!(status["state"], "done");
-    assert_eq!((stats.tokens, &status["targeted"]), (AUDIENCE, &json!(AUDIENCE)), "{status}");
+    assert_eq!(
+        (stats.tokens, &status["targeted"]),
+        (AUDIENCE, &json!(AUDIENCE)),
+        "{status}"
+    );
     world.assert_account_is_the_tally(&status);
     assert!(
         stats.repeats <= KILLS * BOUND,
@@ -112,27 +120,50 @@ async fn a_process_that_stood_still_in_a_transaction_for_longer_than_its_lease_c
     let before = world.sim.stats().tokens;
     tokio::time::sleep(Duration::from_secs(4)).await;
     let meanwhile = world.sim.stats().tokens - before;
-    eprintln!("{} sent in {:?}, {meanwhile} in the last 4 s", before + meanwhile - all, since.elapsed());
+    eprintln!(
+        "{} sent in {:?}, {meanwhile} in the last 4 s",
+        before + meanwhile - all,
+        since.elapsed()
+    );
     // Eighty streams with fifty milliseconds an answer could send 6 400.
-    assert!(meanwhile >= 2_000, "the others stand still, too: they sent {meanwhile} in 4 s");
+    assert!(
+        meanwhile >= 2_000,
+        "the others stand still, too: they sent {meanwhile} in 4 s"
+    );
     let status = world.api.status(&uid).await;
-    assert!(status.get("ended_at").is_none(), "it is to wake up during the push: {status}");
+    assert!(
+        status.get("ended_at").is_none(),
+        "it is to wake up during the push: {status}"
+    );
     world.thaw(sleeper);
     let status = world.api.ended(&uid, Duration::from_secs(60)).await;
     let stats = world.sim.stats();
     eprintln!("{} repeats", stats.repeats);
-    assert_eq!((stats.tokens, &status["targeted"]), (AUDIENCE, &json!(AUDIENCE)), "{status}");
+    assert_eq!(
+        (stats.tokens, &status["targeted"]),
+        (AUDIENCE, &json!(AUDIENCE)),
+        "{status}"
+    );
     world.assert_account_is_the_tally(&status);
-    assert!(stats.repeats <= BOUND, "{} repeats, at most {BOUND} are allowed", stats.repeats);
+    assert!(
+        stats.repeats <= BOUND,
+        "{} repeats, at most {BOUND} are allowed",
+        stats.repeats
+    );
     // It is as good as the others again.
     let woken = world.api_of(sleeper);
     world.stop(0).await;
     world.stop(1).await;
-    let raw = json!({"recipient": {"fcm_tokens": ["woken"]}, "notification": {"fcm": {"notification": {"title": "t"}}}});
+    let raw =
+        json!({"recipient": {"fcm_tokens": ["woken"]}, "notification": {"fcm": {"notification": {"title": "t"}}}});
     let next = woken.call("send_push_notification", &raw).await["uid"].clone();
     let next = woken.ended(next.as_str().unwrap(), Duration::from_secs(10)).await;
     assert_eq!(next["sent"], 1, "{next}");
-    assert_eq!(woken.status(&uid).await, status, "what others had settled has not changed");
+    assert_eq!(
+        woken.status(&uid).await,
+        status,
+        "what others had settled has not changed"
+    );
 }
 
 /// One serves the API, one expands, one sends; and a push to one device need not wait for the broadcast.
@@ -143,7 +174,10 @@ async fn three_processes_with_one_role_each_do_a_push_together_and_one_device_is
 ) {
     const AUDIENCE: u64 = 12_000;
     let slow = json!({"latency_ms": 30});
-    let settings: Vec<_> = [("roles", "api"), ("fanout.refill", "30s")].into_iter().chain(SETTINGS).collect();
+    let settings: Vec<_> = [("roles", "api"), ("fanout.refill", "30s")]
+        .into_iter()
+        .chain(SETTINGS)
+        .collect();
     let mut world = World::start_with(backends, 1, slow, &settings).await;
     world.start_another(&[("roles", "fanout")]);
     world.start_another(&[("roles", "sender")]);
@@ -152,16 +186,25 @@ async fn three_processes_with_one_role_each_do_a_push_together_and_one_device_is
     for round in 1..=4 {
         requests_reached(&world, AUDIENCE * round / 6).await;
         let token = format!("one-{round}");
-        let push = json!({"recipient": {"fcm_tokens": [token]}, "notification": {"fcm": {"notification": {"title": "t"}}}});
+        let push =
+            json!({"recipient": {"fcm_tokens": [token]}, "notification": {"fcm": {"notification": {"title": "t"}}}});
         world.api.call("send_push_notification", &push).await;
         let answered = Instant::now();
         while world.sim.token(&token).is_none() {
-            assert!(answered.elapsed() < Duration::from_secs(2), "round {round}: {:?}", answered.elapsed());
+            assert!(
+                answered.elapsed() < Duration::from_secs(2),
+                "round {round}: {:?}",
+                answered.elapsed()
+            );
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
     let status = world.api.ended(&uid, Duration::from_secs(60)).await;
-    assert_eq!((&status["sent"], &status["targeted"]), (&json!(AUDIENCE), &json!(AUDIENCE)), "{status}");
+    assert_eq!(
+        (&status["sent"], &status["targeted"]),
+        (&json!(AUDIENCE), &json!(AUDIENCE)),
+        "{status}"
+    );
     let stats = world.sim.stats();
     assert_eq!((stats.tokens, stats.repeats), (AUDIENCE + 4, 0), "{stats:#?}");
 }

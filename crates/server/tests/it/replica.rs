@@ -10,7 +10,9 @@ use serde_json::json;
 
 use crate::world::{Api, Backends, CHANNEL, World, insert_devices};
 
-const AUDIENCE: u64 = 24_000;
+const AUDIENCE: usize = 24_000;
+/// Each is one request.
+const REQUESTS: u64 = AUDIENCE as u64;
 /// Forty streams with twenty milliseconds an answer, and small windows, so that pages are handed out and read all the time.
 const SETTINGS: [(&str, &str); 4] = [
     ("fcm.connections", "2"),
@@ -64,7 +66,7 @@ async fn a_broadcast_reaches_everybody_once_though_its_replica_is_killed_in_the_
         .chain([("store.url", url.as_str()), ("store.replica_url", replica_url.as_str())])
         .collect();
     let mut world = World::start_with(backends, 2, json!({"latency_ms": 20}), &settings).await;
-    insert_devices(&database, CHANNEL, "replica-", AUDIENCE as usize);
+    insert_devices(&database, CHANNEL, "replica-", AUDIENCE);
     primary.wait_for_replica(&replica);
 
     let stop = Arc::new(AtomicBool::new(false));
@@ -72,12 +74,12 @@ async fn a_broadcast_reaches_everybody_once_though_its_replica_is_killed_in_the_
         .map(|process| list(world.api_of(process), Arc::clone(&stop)))
         .collect();
     let uid = world.api.broadcast().await;
-    requests_reached(&world, AUDIENCE / 5).await;
+    requests_reached(&world, REQUESTS / 5).await;
     is_read(&database, &replica).await;
     replica.kill9();
-    requests_reached(&world, AUDIENCE / 2).await;
+    requests_reached(&world, REQUESTS / 2).await;
     assert!(
-        world.sim.stats().tokens < AUDIENCE,
+        world.sim.stats().tokens < REQUESTS,
         "the push was over before the replica came back"
     );
     replica.start();
@@ -90,10 +92,10 @@ async fn a_broadcast_reaches_everybody_once_though_its_replica_is_killed_in_the_
     }
 
     let stats = world.sim.stats();
-    assert_eq!((stats.tokens, stats.repeats), (AUDIENCE, 0), "{stats:#?}");
+    assert_eq!((stats.tokens, stats.repeats), (REQUESTS, 0), "{stats:#?}");
     assert_eq!(
         (&status["state"], &status["targeted"]),
-        (&json!("done"), &json!(AUDIENCE)),
+        (&json!("done"), &json!(REQUESTS)),
         "{status}"
     );
     world.assert_account_is_the_tally(&status);

@@ -87,7 +87,8 @@ impl Callers {
 
 async fn call(api: Api, name: String, kind: Kind, longest: Duration, stop: Arc<AtomicBool>) -> Calls {
     let mut calls = Calls::default();
-    let push = |recipient: Value| json!({"recipient": recipient, "notification": {"fcm": {"notification": {"title": "t"}}}});
+    let push =
+        |recipient: Value| json!({"recipient": recipient, "notification": {"fcm": {"notification": {"title": "t"}}}});
     for number in 0.. {
         if stop.load(Ordering::SeqCst) {
             break;
@@ -138,7 +139,11 @@ impl Calls {
         let mut waiting: Vec<&(String, String)> = self.pushes.iter().collect();
         while !waiting.is_empty() {
             waiting = not_ended(api, &waiting).await;
-            assert!(Instant::now() < deadline, "{} pushes have not ended: {waiting:?}", waiting.len());
+            assert!(
+                Instant::now() < deadline,
+                "{} pushes have not ended: {waiting:?}",
+                waiting.len()
+            );
         }
         for (_, token) in self.pushes.iter().filter(|(_, to)| to != FEW) {
             assert!(sim.token(token).is_some(), "{token} was never sent to");
@@ -150,7 +155,10 @@ impl Calls {
 async fn not_ended<'a>(api: &Api, pushes: &[&'a (String, String)]) -> Vec<&'a (String, String)> {
     let mut waiting = Vec::new();
     for pushes in pushes.chunks(500) {
-        let commands: Vec<Value> = pushes.iter().map(|(uid, _)| json!({"push_status": {"uid": uid}})).collect();
+        let commands: Vec<Value> = pushes
+            .iter()
+            .map(|(uid, _)| json!({"push_status": {"uid": uid}}))
+            .collect();
         let batch = json!({"commands": commands, "parallel": true});
         let (_, body) = api.raw("/api/batch", batch.to_string()).await;
         let answer: Value = serde_json::from_slice(&body).unwrap();
@@ -161,7 +169,11 @@ async fn not_ended<'a>(api: &Api, pushes: &[&'a (String, String)]) -> Vec<&'a (S
             if status.get("ended_at").is_none() {
                 waiting.push(*push);
             } else {
-                assert_eq!((&status["sent"], &status["targeted"]), (&json!(sent), &json!(sent)), "{push:?}: {reply}");
+                assert_eq!(
+                    (&status["sent"], &status["targeted"]),
+                    (&json!(sent), &json!(sent)),
+                    "{push:?}: {reply}"
+                );
             }
         }
     }

@@ -55,15 +55,16 @@ async fn tokens_beside_subscriptions_follow_their_devices() {
     world.report(settle(&taken, |_| Fate::Dead)).await;
     assert_eq!(world.count("SELECT count(*) FROM subscriptions"), 0);
     assert_eq!(world.store().restore(&app(), Timestamp(0)).await.unwrap(), 1);
-    assert_eq!(world.count("SELECT count(*) FROM subscriptions WHERE token = 'three'"), 3);
+    assert_eq!(
+        world.count("SELECT count(*) FROM subscriptions WHERE token = 'three'"),
+        3
+    );
     assert_eq!(world.count(ASTRAY), 0);
 }
 
 #[rstest]
 #[tokio::test]
-async fn a_page_is_read_with_the_tokens_of_that_moment(
-    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
-) {
+async fn a_page_is_read_with_the_tokens_of_that_moment(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let world = World::new(backend).await;
     world.device("a", ANDROID, &["news"]).await;
     world.accept("p", channels(&["news"])).await;

@@ -49,7 +49,8 @@ pub(super) fn both(database: &Database, file: &Path) -> (Vec<String>, Vec<String
                 // Beside the subscriptions only in PostgreSQL, and only as long as an index can hold them.
                 ("token", _) if table == "subscriptions" => (
                     "token".to_owned(),
-                    "(SELECT token FROM devices d WHERE d.key = subscriptions.key AND length(token) <= 1000)".to_owned(),
+                    "(SELECT token FROM devices d WHERE d.key = subscriptions.key AND length(token) <= 1000)"
+                        .to_owned(),
                 ),
                 (_, "bigint" | "smallint" | "integer") => (format!("{name}::text"), format!("CAST({twin} AS TEXT)")),
                 (_, "boolean") => (format!("{name}::integer::text"), format!("CAST({twin} AS TEXT)")),
