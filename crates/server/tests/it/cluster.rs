@@ -22,9 +22,9 @@ const SETTINGS: [(&str, &str); 6] = [
     ("sender.threads", "2"),
 ];
 
-async fn three(backends: Backends, latency_ms: u64, prefix: &str, audience: usize) -> World {
+async fn three(backends: Backends, latency_ms: u64, prefix: &str, audience: u64) -> World {
     let world = World::start_with(backends, 3, json!({"latency_ms": latency_ms}), &SETTINGS).await;
-    insert_devices(world.database(), CHANNEL, prefix, audience);
+    insert_devices(world.database(), CHANNEL, prefix, usize::try_from(audience).unwrap());
     world
 }
 
@@ -42,7 +42,7 @@ async fn two_hundred_thousand_devices_are_reached_though_five_processes_are_kill
 ) {
     const AUDIENCE: u64 = 200_000;
     const KILLS: u64 = 5;
-    let mut world = three(backends, 30, "kill-", AUDIENCE as usize).await;
+    let mut world = three(backends, 30, "kill-", AUDIENCE).await;
     let began = Instant::now();
     let uid = world.api.broadcast().await;
     for kill in 0..KILLS {
@@ -110,7 +110,7 @@ async fn a_process_that_stood_still_in_a_transaction_for_longer_than_its_lease_c
     way.delay(Duration::from_millis(40));
     let there = world.database().url_through(way.address());
     let sleeper = world.start_another(&[("store.url", &there)]);
-    insert_devices(world.database(), CHANNEL, "sleep-", AUDIENCE as usize);
+    insert_devices(world.database(), CHANNEL, "sleep-", usize::try_from(AUDIENCE).unwrap());
     let uid = world.api.broadcast().await;
     requests_reached(&world, AUDIENCE / 20).await;
     freeze_with_a_leg(&mut world, sleeper).await;
@@ -181,7 +181,7 @@ async fn three_processes_with_one_role_each_do_a_push_together_and_one_device_is
     let mut world = World::start_with(backends, 1, slow, &settings).await;
     world.start_another(&[("roles", "fanout")]);
     world.start_another(&[("roles", "sender")]);
-    insert_devices(world.database(), CHANNEL, "role-", AUDIENCE as usize);
+    insert_devices(world.database(), CHANNEL, "role-", usize::try_from(AUDIENCE).unwrap());
     let uid = world.api.broadcast().await;
     for round in 1..=4 {
         requests_reached(&world, AUDIENCE * round / 6).await;

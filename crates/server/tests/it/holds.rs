@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use bugle_sim::Outcome;
+use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::world::{World, tokens};
+use crate::world::{Backends, World, tokens};
 
 const AUDIENCE: usize = 2_000;
 const QUICK: [(&str, &str); 2] = [("sender.probe", "300ms"), ("sender.max_attempts", "3")];
@@ -19,9 +20,12 @@ fn held(status: &Value) -> Vec<&str> {
         .collect()
 }
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_token_exchange_holds_and_sending_resumes_by_itself() {
-    let world = World::start(json!({"reject_exchange": true}), &QUICK).await;
+async fn a_refused_token_exchange_holds_and_sending_resumes_by_itself(
+    #[values(Backends::Embedded, Backends::Postgres, Backends::PostgresRedis)] backends: Backends,
+) {
+    let world = World::start_with(backends, 1, json!({"reject_exchange": true}), &QUICK).await;
     world.api.register_all(tokens("key-", AUDIENCE)).await;
     let uid = world.api.broadcast().await;
     let status = world
@@ -41,9 +45,12 @@ async fn a_refused_token_exchange_holds_and_sending_resumes_by_itself() {
     assert_eq!(world.api.tokens().await.len(), AUDIENCE, "nothing was removed");
 }
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn twenty_refused_credentials_hold_the_route() {
-    let world = World::start(json!({"all": "forbidden"}), &QUICK).await;
+async fn twenty_refused_credentials_hold_the_route(
+    #[values(Backends::Embedded, Backends::Postgres, Backends::PostgresRedis)] backends: Backends,
+) {
+    let world = World::start_with(backends, 1, json!({"all": "forbidden"}), &QUICK).await;
     world.api.register_all(tokens("key-", AUDIENCE)).await;
     let uid = world.api.broadcast().await;
     world
@@ -60,9 +67,12 @@ async fn twenty_refused_credentials_hold_the_route() {
     assert_eq!(world.api.tokens().await.len(), AUDIENCE);
 }
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bad_key_of_one_platform_and_a_single_foreign_token_hold_nobody_else() {
-    let world = World::start(json!({}), &QUICK).await;
+async fn a_bad_key_of_one_platform_and_a_single_foreign_token_hold_nobody_else(
+    #[values(Backends::Embedded, Backends::Postgres, Backends::PostgresRedis)] backends: Backends,
+) {
+    let world = World::start_with(backends, 1, json!({}), &QUICK).await;
     // A foreign token, and one whose platform's key inside Firebase is bad: a single one of each proves nothing.
     world
         .api
@@ -114,9 +124,12 @@ async fn an_outage_of_two_minutes_fails_nobody() {
     world.assert_account_is_the_tally(&status);
 }
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hold_survives_a_restart() {
-    let mut world = World::start(json!({"all": "forbidden"}), &QUICK).await;
+async fn a_hold_survives_a_restart(
+    #[values(Backends::Embedded, Backends::Postgres, Backends::PostgresRedis)] backends: Backends,
+) {
+    let mut world = World::start_with(backends, 1, json!({"all": "forbidden"}), &QUICK).await;
     world.api.register_all(tokens("key-", AUDIENCE)).await;
     let uid = world.api.broadcast().await;
     world

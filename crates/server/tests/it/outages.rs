@@ -54,8 +54,8 @@ impl Push {
         let settings: Vec<_> = SETTINGS.iter().chain(settings).copied().collect();
         let mut world = World::start_with(backends, PROCESSES, json!({"latency_ms": LATENCY_MS}), &settings).await;
         let database = database.unwrap_or_else(|| world.database());
-        insert_devices(database, CHANNEL, "audience-", AUDIENCE as usize);
-        insert_devices(database, FEW, "few-", FEW_DEVICES as usize);
+        insert_devices(database, CHANNEL, "audience-", usize::try_from(AUDIENCE).unwrap());
+        insert_devices(database, FEW, "few-", usize::try_from(FEW_DEVICES).unwrap());
         let apis: Vec<Api> = (0..PROCESSES).map(|process| world.api_of(process)).collect();
         let uid = world.api.broadcast().await;
         let push = Self {

@@ -1,6 +1,6 @@
 //! Puts single writes that arrive together into one transaction.
 //!
-//! Each of a few workers takes what has arrived while it was at work, at most [`Batcher::most`] jobs, and writes it in one go; nobody waits for company. A job whose
+//! Each of a few workers takes what has arrived while it was at work, at most `most` jobs, and writes it in one go; nobody waits for company. A job whose
 //! caller has gone away is written all the same. The channel is bounded: callers wait for room.
 
 use std::sync::Arc;

@@ -5,12 +5,12 @@
 //! - The source is under the lock that a running bugle holds, and is only read. So it stands still, and its fingerprint (`source`) is that of every byte: a
 //!   transfer that was broken off goes on from the very same data or not at all.
 //! - The tables (`tables`) are walked in the order of their keys. A thread reads rows and writes them in the binary form of `COPY` (`reader`), a step of
-//!   bounded length at a time; at most [`AHEAD`] steps wait, so memory does not grow with the source.
+//!   bounded length at a time; at most `AHEAD` steps wait, so memory does not grow with the source.
 //! - Each step is one transaction of the target, together with its row in `bugle_transfer`: the source's fingerprint, and the last key that was moved. Whatever
 //!   kills either side, the next run goes on behind that key.
 //! - Apps may have other numbers in the target; all other keys are kept. Leases are not moved: every page is free.
 //! - In the end rows are counted and their columns summed on both sides (`sums`), sequences are set beyond every key that was ever used, and only then does
-//!   `bugle_transfer` say that the target is whole. Until then no store opens it ([`must_be_whole`]).
+//!   `bugle_transfer` say that the target is whole. Until then no store opens it (`must_be_whole`).
 
 mod reader;
 mod source;

@@ -107,14 +107,24 @@ fn start_postgres(dir: &Path) -> anyhow::Result<(Process, u16)> {
     let owner = unprivileged(dir, &data)?;
     let run = |program: &str| {
         let mut command = Command::new(bin.join(program));
-        command.current_dir(&data).stdout(Stdio::null()).stderr(Stdio::null()).stdin(Stdio::null());
+        command
+            .current_dir(&data)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .stdin(Stdio::null());
         if let Some((user, group)) = owner {
             command.uid(user).gid(group);
         }
         command
     };
     let made = run("initdb")
-        .args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8", "-D"])
+        .args([
+            "--auth=trust",
+            "--username=postgres",
+            "--encoding=UTF8",
+            "--locale=C.UTF-8",
+            "-D",
+        ])
         .arg(&data)
         .status()
         .context("cannot run initdb")?;
@@ -132,7 +142,9 @@ fn start_postgres(dir: &Path) -> anyhow::Result<(Process, u16)> {
     }
     let postgres = Process::start("PostgreSQL server", &mut command)?;
     until_ready("PostgreSQL", || {
-        let ready = run("pg_isready").args(["-h", "127.0.0.1", "-p", &port.to_string()]).status();
+        let ready = run("pg_isready")
+            .args(["-h", "127.0.0.1", "-p", &port.to_string()])
+            .status();
         ready.is_ok_and(|status| status.success())
     })?;
     Ok((postgres, port))
@@ -142,7 +154,17 @@ fn start_redis(dir: &Path) -> anyhow::Result<(Process, u16)> {
     let port = free_port()?;
     let mut command = Command::new("redis-server");
     command
-        .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port", &port.to_string(), "--dir"])
+        .args([
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--port",
+            &port.to_string(),
+            "--dir",
+        ])
         .arg(dir)
         .stdout(Stdio::null());
     let redis = Process::start("Redis server", &mut command)

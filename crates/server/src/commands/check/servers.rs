@@ -131,8 +131,8 @@ fn form(item: &str, settings: &Settings, seen: &Inspection) -> Finding {
 
 fn room(settings: &Settings, seen: &Inspection) -> Finding {
     const ITEM: &str = "PostgreSQL connections";
-    // The queue's own, and those that the server keeps for its administrator.
-    const BESIDE: u32 = 5;
+    // The store's listener, the queue's two, and the three that the server keeps for its administrator.
+    const BESIDE: u32 = 6;
     let mine = u32::from(settings.store.connections);
     let words = format!("up to {mine} of the server's {} for each process", seen.max_connections);
     if mine + BESIDE <= seen.max_connections {
