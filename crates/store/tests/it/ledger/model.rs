@@ -2,6 +2,7 @@
 //! target by target; in the end every push has ended and reached everybody who was meant.
 
 mod check;
+mod held;
 mod ops;
 mod tally;
 
@@ -9,16 +10,15 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use bugle_model::{
-    Flow, HoldReason, Next, Progress, PushKey, Recipient, Report, Route, Skip, Taken, Target, TargetKind, Verdict,
-};
+use bugle_model::{HoldReason, Next, Progress, PushKey, Recipient, Route, Taken, Verdict};
 use bugle_store::{Expansion, Store};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
+use self::held::{Held, end};
 use self::ops::{Kind, Op, ops};
 use self::tally::{Tally, Who, who};
-use super::world::{ANDROID, APNS, Fate, HOUR, IOS, Second, World, app, channels, enter, ids, report_on, tokens, uid};
+use super::world::{ANDROID, APNS, HOUR, IOS, Second, World, app, channels, ids, report_on, tokens, uid};
 use crate::backend::Backend;
 
 const CHANNELS: [&str; 3] = ["a", "b", "c"];
@@ -26,16 +26,6 @@ const ROUTES: [Route; 3] = [ANDROID, IOS, APNS];
 const DEVICES: usize = 12;
 /// Nobody has these ids.
 const STRANGERS: usize = 95;
-
-/// A page in a worker's hands.
-struct Held {
-    taken: Taken,
-    /// Those that have not ended.
-    rest: Vec<Target>,
-    /// Those that ended since the last report that was written.
-    news: Vec<(Who, &'static str)>,
-    report: Report,
-}
 
 struct Model {
     world: World,
@@ -334,39 +324,6 @@ impl Model {
         let found = self.tallies.iter().find(|(_, tally)| tally.key == Some(key));
         found.expect("a known push").0.clone()
     }
-}
-
-/// Ends one target as a worker would under this flow.
-fn end(held: &mut Held, target: &Target, flow: Flow, fate: u8, now: bugle_model::Timestamp) {
-    let progress = &mut held.report.progress;
-    progress.position = progress.position.max(target.position);
-    let how = match flow {
-        Flow::Cancelled => {
-            progress.counts_mut(target.route).cancelled += 1;
-            "cancelled"
-        }
-        Flow::Expired => {
-            progress.counts_mut(target.route).expired += 1;
-            "expired"
-        }
-        _ => {
-            let fate = match fate {
-                0 => Fate::Dead,
-                1 => Fate::Failed,
-                2 | 3 => Fate::Again(now.plus(Duration::from_secs(u64::from(fate)))),
-                _ => Fate::Sent,
-            };
-            enter(&mut held.report, target, fate);
-            match (&target.kind, fate) {
-                (TargetKind::Skip(Skip::Unknown | Skip::NoLongerMatches | Skip::NoPayload), _) => "skipped",
-                (_, Fate::Sent) => "sent",
-                (_, Fate::Failed) => "failed",
-                (_, Fate::Dead) => "invalid",
-                (_, Fate::Again(_)) => return,
-            }
-        }
-    };
-    held.news.push((who(&held.taken, target), how));
 }
 
 proptest! {

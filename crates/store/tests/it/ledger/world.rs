@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bugle_model::{
-    Accepted, AppId, Channel, Clock, Counts, Dead, DeviceId, DeviceSelector, Lane, LeftOver, NewPush, Next, PageId,
-    PageRef, Platform, Progress, Provider, PushStatus, PushUid, Recipient, Registration, Report, Route, Taken, Target,
-    TargetKind, Timestamp, Token, Verdict,
+    Accepted, AppId, Channel, Clock, Counts, DeviceId, DeviceSelector, Lane, NewPush, PageId, PageRef, Platform,
+    Provider, PushStatus, PushUid, Recipient, Registration, Report, Route, Taken, Target, TargetKind, Timestamp, Token,
+    Verdict,
 };
 use bugle_store::{Config, DatabaseUrl, Expansion, Handover, Store};
 use bugle_testkit::TestClock;
@@ -16,6 +16,7 @@ use bugle_testkit::postgres::Database;
 use tokio::sync::Notify;
 
 use super::spy::Spy;
+pub(crate) use super::worker::{Fate, enter, report_on, settle};
 use crate::backend::{Backend, Place};
 
 pub(crate) const HOUR: Duration = Duration::from_hours(1);
@@ -307,15 +308,6 @@ impl World {
     }
 }
 
-/// What a worker lets become of a target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fate {
-    Sent,
-    Failed,
-    Dead,
-    Again(Timestamp),
-}
-
 pub(crate) fn app() -> AppId {
     AppId::default_app()
 }
@@ -335,64 +327,6 @@ pub(crate) fn ids(ids: &[&str]) -> Recipient {
 pub(crate) fn tokens(count: usize) -> Recipient {
     let tokens = (1..=count).map(|n| Token::parse(&format!("raw-{n}")).unwrap());
     Recipient::Tokens(Provider::Fcm, tokens.collect())
-}
-
-/// A report in the middle of the work, with nothing in it.
-pub(crate) fn report_on(taken: &Taken, next: Next) -> Report {
-    Report {
-        id: taken.id,
-        epoch: taken.epoch,
-        progress: taken.progress.clone(),
-        answered: 0,
-        payload: 0,
-        dead: Vec::new(),
-        next,
-    }
-}
-
-/// Sends everything that was taken, and settles the page.
-pub(crate) fn settle(taken: &Taken, mut fate: impl FnMut(&Target) -> Fate) -> Report {
-    let mut report = report_on(taken, Next::Settle);
-    for target in &taken.targets {
-        enter(&mut report, target, fate(target));
-    }
-    report.progress.open.clear();
-    report
-}
-
-/// Enters one target. Those that only count are skipped whatever their fate.
-pub(crate) fn enter(report: &mut Report, target: &Target, fate: Fate) {
-    let progress: &mut Progress = &mut report.progress;
-    progress.position = progress.position.max(target.position);
-    progress.open.retain(|position| *position != target.position);
-    let counts = progress.counts_mut(target.route);
-    match (&target.kind, fate) {
-        (TargetKind::Skip(_), _) => counts.skipped += 1,
-        (_, Fate::Sent) => {
-            counts.sent += 1;
-            report.answered += 1;
-        }
-        (_, Fate::Failed) => counts.failed += 1,
-        (TargetKind::Token(token), Fate::Dead) => {
-            counts.invalid += 1;
-            report.answered += 1;
-            report.dead.push(Dead {
-                route: target.route,
-                token: token.clone(),
-                reason: "UNREGISTERED",
-                registered_before: None,
-            });
-        }
-        (_, Fate::Dead) => counts.invalid += 1,
-        (_, Fate::Again(due)) => progress.left_over.push(LeftOver {
-            position: target.position,
-            route: target.route,
-            due,
-            attempts: target.attempts + 1,
-            first_try: if target.first_try == 0 { 1 } else { target.first_try },
-            suspect: false,
-        }),
-    }
 }
 
 /// The push's own account: the sum over its legs, and how many it is.
