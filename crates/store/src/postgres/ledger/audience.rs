@@ -4,7 +4,7 @@
 //! memory is a chunk per channel. Tokens come from the same index, which covers them: a join's plan would change with the statistics, and devices that are far
 //! apart cost a descent each.
 //!
-//! Keys and tokens come as one row of one array and one text: a row each would cost both sides more than the reading.
+//! Keys alone come as one array. Keys with tokens come as rows: putting a thousand texts together costs the server more than sending them.
 
 use bugle_model::{DeviceKey, MAX_PAGE, Route, Token};
 use sqlx::PgConnection;
@@ -60,10 +60,9 @@ impl<'a> Audience<'a> {
                     _ => upto.0,
                 };
                 for (key, text) in read {
-                    if text.is_empty() {
-                        long.push(key);
-                    } else {
-                        devices.push((key, token(&text)?));
+                    match text {
+                        Some(text) => devices.push((key, Token::parse(&text).map_err(corrupt)?)),
+                        None => long.push(key),
                     }
                 }
             }
@@ -78,17 +77,16 @@ impl<'a> Audience<'a> {
         Ok(devices)
     }
 
-    /// Reads on in a channel. An empty text stands for a token that the index does not have.
+    /// Reads on in a channel. No text = a token that the index does not have.
     async fn read_tokens(
         self,
         conn: &mut PgConnection,
         channel: &str,
         (after, upto): (i64, i64),
-    ) -> Result<Vec<(i64, String)>> {
-        let read = sqlx::query_as(
-            "SELECT array_agg(key), string_agg(coalesce(token, ''), ' ') FROM (
-                SELECT key, token FROM subscriptions
-                 WHERE app = $1 AND channel = $2 AND route = $3 AND key > $4 AND key <= $5 ORDER BY key LIMIT $6) AS next",
+    ) -> Result<Vec<(i64, Option<String>)>> {
+        let read: Vec<(i64, Option<String>)> = sqlx::query_as(
+            "SELECT key, token FROM subscriptions
+              WHERE app = $1 AND channel = $2 AND route = $3 AND key > $4 AND key <= $5 ORDER BY key LIMIT $6",
         )
         .bind(self.app)
         .bind(channel)
@@ -96,12 +94,8 @@ impl<'a> Audience<'a> {
         .bind(after)
         .bind(upto)
         .bind(i64::try_from(TOKENS).unwrap_or(i64::MAX))
-        .fetch_one(conn)
+        .fetch_all(conn)
         .await?;
-        let mut read = pairs(read)?;
-        if !read.is_sorted() {
-            read.sort_unstable();
-        }
         Ok(read)
     }
 
@@ -222,43 +216,24 @@ pub(super) async fn tokens(conn: &mut PgConnection, route: Route, keys: &[i64]) 
     if keys.is_empty() {
         return Ok(Vec::new());
     }
-    let found: (Option<Vec<i64>>, Option<String>) = sqlx::query_as(
-        "SELECT array_agg(key), string_agg(token, ' ') FROM devices
-          WHERE key = ANY($1) AND provider = $2 AND platform = $3",
-    )
-    .bind(keys)
-    .bind(route.provider.map_or(0, |provider| i16::from(provider.code())))
-    .bind(route.platform.map_or(0, |platform| i16::from(platform.code())))
-    .fetch_one(conn)
-    .await?;
-    let mut devices = Vec::with_capacity(keys.len());
-    for (key, text) in pairs(found)? {
-        devices.push((key, token(text.as_str())?));
+    let found: Vec<(i64, String)> =
+        sqlx::query_as("SELECT key, token FROM devices WHERE key = ANY($1) AND provider = $2 AND platform = $3")
+            .bind(keys)
+            .bind(route.provider.map_or(0, |provider| i16::from(provider.code())))
+            .bind(route.platform.map_or(0, |platform| i16::from(platform.code())))
+            .fetch_all(conn)
+            .await?;
+    let mut devices = Vec::with_capacity(found.len());
+    for (key, text) in found {
+        devices.push((key, Token::parse(&text).map_err(corrupt)?));
     }
     devices.sort_unstable_by_key(|(key, _)| *key);
     Ok(devices)
 }
 
-/// Keys and the texts that were read with them, which have no spaces in them.
-fn pairs((keys, texts): (Option<Vec<i64>>, Option<String>)) -> Result<Vec<(i64, String)>> {
-    let (keys, texts) = (keys.unwrap_or_default(), texts.unwrap_or_default());
-    if keys.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut texts = texts.split(' ');
-    let pairs: Vec<_> = keys.iter().copied().zip(texts.by_ref().map(str::to_owned)).collect();
-    if pairs.len() < keys.len() || texts.next().is_some() {
-        return Err(Error::Corrupt {
-            place: "devices.token",
-            detail: "a token with a space in it".to_owned(),
-        });
-    }
-    Ok(pairs)
-}
-
-fn token(text: &str) -> Result<Token> {
-    Token::parse(text).map_err(|invalid| Error::Corrupt {
+fn corrupt(invalid: impl std::fmt::Display) -> Error {
+    Error::Corrupt {
         place: "devices.token",
         detail: invalid.to_string(),
-    })
+    }
 }

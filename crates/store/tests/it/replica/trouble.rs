@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bugle_store::Expansion;
 use bugle_testkit::proxy::Proxy;
 
-use super::{Pair, listed};
+use super::{Pair, listed, subscribers};
 use crate::ledger::world::{ANDROID, Fate, sent, settle, token_texts, total};
 
 /// The first who are caught by a failure wait for an answer; nobody after them does.
@@ -17,7 +17,7 @@ const FIRST: Duration = Duration::from_secs(3);
 async fn is_read_again(pair: &Pair) {
     pair.world.device("newest", ANDROID, &["news"]).await;
     let began = Instant::now();
-    while listed(pair.world.store()).await.contains(&"newest".to_owned()) {
+    while subscribers(pair.world.store()).await.contains(&"newest".to_owned()) {
         assert!(
             began.elapsed() < Duration::from_secs(20),
             "the replica is not read again"
