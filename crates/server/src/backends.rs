@@ -68,9 +68,48 @@ pub(crate) async fn queue(settings: &Settings, clock: &Arc<dyn Clock>) -> anyhow
         QueueKind::Redis => {
             // A page that nobody has reported on for so long is in nobody's hands, whatever Redis has it down as.
             let idle = settings.sender.lease.get() * 2;
-            Ok(bugle_queue::redis::open(&settings.queue, &[AppId::default_app()], clock, sends, idle).await?)
+            let opened = bugle_queue::redis::open(&settings.queue, &[AppId::default_app()], clock, sends, idle).await;
+            let queue = opened.map_err(|error| anyhow::anyhow!("{}", redis_problem(settings, &error)))?;
+            must_suit(settings).await?;
+            Ok(queue)
         }
     }
+}
+
+/// Why Redis cannot be used, and where it was looked for. Some of its errors are their own cause: that is said once.
+pub(crate) fn redis_problem(settings: &Settings, error: &bugle_queue::Error) -> String {
+    let place = place(settings.queue.url.expose());
+    match std::error::Error::source(error) {
+        Some(cause) => format!("queue.url: cannot use Redis at {place}: {cause}"),
+        None => format!("{error} ({place})"),
+    }
+}
+
+/// Refuses a Redis that is too old or a replica, as far as it lets itself be asked, and warns of one that evicts.
+async fn must_suit(settings: &Settings) -> anyhow::Result<()> {
+    let Ok(seen) = bugle_queue::redis::inspect(&settings.queue).await else {
+        return Ok(());
+    };
+    let place = place(settings.queue.url.expose());
+    if !seen.is_supported {
+        anyhow::bail!(
+            "queue.url: {} at {place} is too old: expected Redis 7 or later, or Valkey",
+            seen.version
+        );
+    }
+    if seen.is_replica {
+        anyhow::bail!(
+            "queue.url: {} at {place} is a replica: expected the master, or its Sentinels",
+            seen.version
+        );
+    }
+    if seen.eviction != "noeviction" {
+        tracing::warn!(
+            policy = seen.eviction,
+            "Redis (queue.url) evicts: set maxmemory-policy noeviction"
+        );
+    }
+    Ok(())
 }
 
 /// Opens the store.

@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 use bugle_model::Period;
 use serde::{Deserialize, Serialize};
 
+use crate::addresses;
 use crate::backends::QueueKind;
 use crate::roles::{Role, Roles};
 
@@ -133,6 +134,7 @@ impl Settings {
                     path.display()
                 );
             }
+            readable(path)?;
             builder = builder.add_source(config::File::from(path).format(config::FileFormat::Toml));
         }
         // `list_separator` needs `try_parsing`, which would turn an environment value 0123 into 123: keys are split by hand below.
@@ -156,7 +158,10 @@ impl Settings {
 
     /// Checks all sections, and what concerns several of them.
     pub(crate) fn validate(&self) -> anyhow::Result<()> {
+        let replica = self.store.replica_url.as_ref();
         let checks = [
+            addresses::check("store.url", &self.store.url),
+            replica.map_or(Ok(()), |url| addresses::check("store.replica_url", url)),
             self.http.validate(),
             self.api.validate(),
             self.store.validate(),
@@ -219,17 +224,37 @@ impl Settings {
     }
 }
 
+/// Is it TOML? The parser's own error shows the line, and with it a password.
+fn readable(path: &Path) -> anyhow::Result<()> {
+    let shown = path.display();
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the configuration {shown}"))?;
+    let Err(error) = text.parse::<toml::Table>() else {
+        return Ok(());
+    };
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    bail!(
+        "the configuration in {shown} is no TOML: line {line}, column {column}: {}",
+        error.message()
+    )
+}
+
 /// The variables of the environment that begin with `BUGLE__`.
 fn environment() -> anyhow::Result<config::Map<String, String>> {
     let mut found = config::Map::new();
     for (name, value) in std::env::vars_os() {
-        let Some(name) = name
-            .to_str()
-            .filter(|name| name.starts_with("BUGLE__"))
-            .map(str::to_owned)
-        else {
+        let Some(name) = name.to_str().filter(|name| name.starts_with("BUGLE_")) else {
             continue;
         };
+        if !name.starts_with("BUGLE__") {
+            // A single underscore is of other programs' variables; two further on are meant for here.
+            if let Some((section, key)) = name["BUGLE_".len()..].split_once("__") {
+                bail!("{name}: expected two underscores after BUGLE: BUGLE__{section}__{key}");
+            }
+            continue;
+        }
+        let name = name.to_owned();
         let Some(value) = value.to_str() else {
             bail!("{name}: expected text in UTF-8")
         };

@@ -74,3 +74,22 @@ fn a_missing_file_is_said_to_be_missing() {
         "{problem}"
     );
 }
+
+#[test]
+fn no_error_shows_the_line_of_a_password() {
+    for toml in [
+        "[store]\nurl = \"postgres://u:SECRET@db/bugle",
+        "[store]\nurl = postgres://u:SECRET@db/bugle",
+        "[store]\nurl = \"SECRET\"",
+        "[store]\nurl = \"postgres://u@db/bugle?pasword=SECRET\"",
+        "[store]\nurl = \"postgres://db/bugle\"\nreplica_url = \"u:SECRET@db/bugle\"",
+        "[queue]\nurl = \":SECRET@cache\"",
+    ] {
+        let problem = problem(toml);
+        assert!(!problem.contains("SECRET"), "{toml:?} gave {problem:?}");
+        assert!(
+            problem.contains(".url: ") || problem.contains("replica_url: ") || problem.contains("line 2, column "),
+            "{problem}"
+        );
+    }
+}

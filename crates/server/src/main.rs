@@ -1,5 +1,6 @@
 //! The binary `bugle`: configuration, wiring, lifecycle, commands.
 
+mod addresses;
 mod backends;
 mod client;
 mod commands;

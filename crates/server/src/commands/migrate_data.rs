@@ -86,7 +86,10 @@ impl MigrateData {
 
     fn target(&self, settings: &Settings) -> anyhow::Result<DatabaseUrl> {
         match &self.to {
-            Some(to) if to.is_postgres() => Ok(to.clone()),
+            Some(to) if to.is_postgres() => {
+                crate::addresses::check("--to", to).map_err(anyhow::Error::msg)?;
+                Ok(to.clone())
+            }
             Some(_) => bail!("--to: expected postgres://USER@HOST:PORT/DATABASE"),
             None if settings.store.url.is_postgres() => Ok(settings.store.url.clone()),
             None => bail!("where to? Give --to postgres://USER@HOST:PORT/DATABASE, or set store.url to it"),
@@ -173,6 +176,10 @@ mod tests {
         assert_eq!(target(Some(THERE), "sqlite").unwrap().expose(), THERE);
         assert!(target(None, "sqlite").unwrap_err().to_string().contains("--to"));
         assert!(target(Some("sqlite:/x.db"), THERE).is_err());
+        let typed = target(Some("postgres://a/b?sslmod=require"), "sqlite")
+            .unwrap_err()
+            .to_string();
+        assert!(typed.starts_with("--to: "), "{typed}");
         assert!(asked(Some(THERE), None).source(&settings("sqlite")).is_err());
     }
 

@@ -66,6 +66,12 @@ fn postgresql_is_looked_at_before_and_after_its_migration() {
     );
     assert_eq!(item(&whole, "PostgreSQL connections")["state"], "ok");
 
+    let whole = report(&[settings[0], ("store.migrate", "false")]);
+    assert_eq!(
+        item(&whole, "database")["state"],
+        "failed",
+        "a start would refuse it: {whole:#}"
+    );
     let refused = run(dir.path(), &["serve"], &[settings[0], ("store.migrate", "false")]);
     assert!(
         !refused.status.success() && text(&refused).contains("`bugle migrate`"),
@@ -177,6 +183,23 @@ fn redis_is_looked_at_and_an_evicting_one_is_warned_of() {
         "{whole:#}"
     );
     assert_eq!(whole["ok"], false);
+
+    let dir = tempfile::tempdir().unwrap();
+    let refused = run(dir.path(), &["serve"], &beside(&database, &replica.url()));
+    let said = text(&refused);
+    assert!(!refused.status.success() && said.contains("queue.url: "), "{said}");
+    let nobody = run(
+        dir.path(),
+        &["serve"],
+        &beside(&database, "redis://:SECRET@127.0.0.1:1"),
+    );
+    let said = text(&nobody);
+    assert!(
+        said.contains("queue.url: cannot use Redis at 127.0.0.1:1: ")
+            && said.matches("refused").count() == 1
+            && !said.contains("SECRET"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -96,6 +96,7 @@ async fn wrong_settings_stop_the_start_and_name_the_key() {
         ),
         ("BUGLE__TLS__EXTRA_CA_FILE", "/nowhere/ca.pem", "tls.extra_ca_file"),
         ("BUGLE__STORE__URL", "oracle://x", "store.url"),
+        ("BUGLE_STORE__URL", "sqlite", "BUGLE__STORE__URL"),
         ("BUGLE__LOG__LEVEL", "loud,=,", "log.level"),
         ("BUGLE__HTTP__LISTEN", "192.0.2.1:80", "http.listen"),
     ] {

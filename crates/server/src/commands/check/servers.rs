@@ -3,7 +3,7 @@
 use bugle_provider::Finding;
 use bugle_store::postgres::{self, Inspection};
 
-use crate::backends::{QueueKind, place};
+use crate::backends::{QueueKind, place, redis_problem};
 use crate::config::Settings;
 
 /// A replica that is further behind gives lists that people notice.
@@ -27,10 +27,9 @@ async fn redis(settings: &Settings) -> Finding {
     let seen = match bugle_queue::redis::inspect(&settings.queue).await {
         Ok(seen) => seen,
         Err(error) => {
-            let reason = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
             return Finding::failed(
                 ITEM,
-                format!("{}: {error}{}", place(url), reason.unwrap_or_default()),
+                redis_problem(settings, &error),
                 "start the server, let it be reached from here, or correct queue.url and queue.ca_file",
             );
         }
@@ -107,10 +106,12 @@ fn encryption(seen: &Inspection) -> &'static str {
 
 fn form(item: &str, settings: &Settings, seen: &Inspection) -> Finding {
     match &seen.form {
-        Ok((0, _)) => {
-            let who = if settings.store.migrate { "serve" } else { "migrate" };
-            Finding::ok(item, format!("empty; `bugle {who}` makes the tables"))
-        }
+        Ok((0, _)) if settings.store.migrate => Finding::ok(item, "empty; `bugle serve` makes the tables"),
+        Ok((0, _)) => Finding::failed(
+            item,
+            "empty, and store.migrate is false: `bugle serve` refuses it",
+            "run `bugle migrate`",
+        ),
         Ok((form, known)) if form == known => Finding::ok(item, format!("form {form}, as this version writes it")),
         Ok((form, known)) if settings.store.migrate => Finding::ok(
             item,
