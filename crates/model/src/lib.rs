@@ -31,6 +31,7 @@ mod outcome;
 mod page;
 mod period;
 mod push;
+mod quota;
 mod route;
 mod time;
 mod token;
@@ -51,6 +52,7 @@ pub use page::{
 };
 pub use period::Period;
 pub use push::{Accepted, MAX_INLINE, MAX_PAGE, NewPush, Recipient};
+pub use quota::PerMinute;
 pub use route::{Platform, Provider, Route};
 pub use time::{Clock, SystemClock, Timestamp};
 pub use token::Token;

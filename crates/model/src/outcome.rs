@@ -24,13 +24,10 @@ pub enum Scope {
 /// What came of sending to one target, as a value: nobody but the sender acts on it.
 ///
 /// `reason` is a provider's own word (`UNREGISTERED`, `QUOTA_EXCEEDED`, `timeout`), one of a small set, fit for a metric's label and a log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// The provider took it.
-    Accepted {
-        /// The provider's name of the message.
-        message_id: Box<str>,
-    },
+    Accepted,
     /// This token is dead.
     Device {
         /// The provider's word.
@@ -78,7 +75,7 @@ impl Outcome {
     #[must_use]
     pub fn scope(&self) -> Scope {
         match self {
-            Self::Accepted { .. } => Scope::Accepted,
+            Self::Accepted => Scope::Accepted,
             Self::Device { .. } => Scope::Device,
             Self::Payload { .. } => Scope::Payload,
             Self::Credential { .. } => Scope::Credential,
@@ -92,7 +89,7 @@ impl Outcome {
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Accepted { .. } => "accepted",
+            Self::Accepted => "accepted",
             Self::Throttle { .. } => "throttle",
             Self::Unprocessed => "unprocessed",
             Self::Device { reason }

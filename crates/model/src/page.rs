@@ -33,13 +33,21 @@ impl Lane {
         [Self::Urgent, Self::Bulk].into_iter().find(|l| l.code() == code)
     }
 
-    /// The name in metrics.
+    /// The name in requests and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Urgent => "urgent",
             Self::Bulk => "bulk",
         }
+    }
+
+    /// The lane of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Urgent, Self::Bulk]
+            .into_iter()
+            .find(|lane| lane.as_str() == name)
     }
 }
 

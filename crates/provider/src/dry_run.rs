@@ -8,9 +8,10 @@ use std::time::Duration;
 use bugle_model::{Invalid, Outcome, Provider as ProviderName, TargetKind};
 use futures_util::future::LocalBoxFuture;
 use serde_json::value::RawValue;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
+use tokio::task::spawn_local;
 
-use crate::{Client, Prepared, Provider, Slot};
+use crate::{Client, Held, Outcomes, Prepared, Provider, Slot, Ticket};
 
 /// Stands in for a provider.
 pub struct DryRun {
@@ -36,13 +37,14 @@ impl Provider for DryRun {
         self.name
     }
 
-    fn client(self: Arc<Self>, threads: usize) -> Box<dyn Client> {
+    fn client(self: Arc<Self>, threads: usize, outcomes: Rc<dyn Outcomes>) -> Box<dyn Client> {
         let streams = (self.open / threads.max(1)).max(1);
         Box::new(DryClient {
             latency: self.latency,
             streams,
             free: Arc::new(Semaphore::new(streams)),
-            numbers: Rc::default(),
+            numbers: Cell::default(),
+            outcomes,
         })
     }
 
@@ -55,12 +57,18 @@ struct DryClient {
     latency: Duration,
     streams: usize,
     free: Arc<Semaphore>,
-    numbers: Rc<Cell<u64>>,
+    numbers: Cell<u64>,
+    outcomes: Rc<dyn Outcomes>,
 }
 
 impl Client for DryClient {
     fn prepare(&self, body: &RawValue) -> Result<Prepared, Invalid> {
         Ok(Prepared(Rc::new(body.get().len())))
+    }
+
+    fn try_slot(&self) -> Option<Slot> {
+        let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
+        Some(Slot(Held::Dry { _permit: permit }))
     }
 
     fn slot(&self) -> LocalBoxFuture<'_, Result<Slot, Outcome>> {
@@ -69,11 +77,11 @@ impl Client for DryClient {
                 .acquire_owned()
                 .await
                 .map_err(|_| Outcome::Unprocessed)?;
-            Ok(Slot(Box::new(permit)))
+            Ok(Slot(Held::Dry { _permit: permit }))
         })
     }
 
-    fn send(&self, slot: Slot, push: &Prepared, target: &TargetKind) -> LocalBoxFuture<'static, Outcome> {
+    fn send(&self, slot: Slot, push: &Prepared, target: &TargetKind, ticket: Ticket) {
         let bytes = push.0.downcast_ref::<usize>().copied().unwrap_or_default();
         let kind = match target {
             TargetKind::Token(_) => "token",
@@ -83,18 +91,15 @@ impl Client for DryClient {
         };
         let number = self.numbers.get() + 1;
         self.numbers.set(number);
-        let latency = self.latency;
-        Box::pin(async move {
-            let permit: Option<Box<OwnedSemaphorePermit>> = slot.0.downcast().ok();
+        let (latency, outcomes) = (self.latency, Rc::clone(&self.outcomes));
+        spawn_local(async move {
             if !latency.is_zero() {
                 tokio::time::sleep(latency).await;
             }
-            drop(permit);
+            drop(slot);
             tracing::debug!(to = kind, payload_bytes = bytes, "dry run: not sent");
-            Outcome::Accepted {
-                message_id: format!("dry-run-{number}").into(),
-            }
-        })
+            outcomes.outcome(ticket, Outcome::Accepted, &format!("dry-run-{number}"));
+        });
     }
 
     fn capacity(&self) -> usize {
@@ -108,15 +113,28 @@ impl Client for DryClient {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+    use tokio::task::LocalSet;
+
     use super::*;
+
+    struct Told(UnboundedSender<(Ticket, Outcome)>);
+
+    impl Outcomes for Told {
+        fn outcome(&self, ticket: Ticket, outcome: Outcome, _: &str) {
+            self.0.send((ticket, outcome)).unwrap();
+        }
+    }
 
     #[tokio::test]
     async fn it_accepts_after_the_latency_and_bounds_what_is_open() {
-        let client = DryRun::new(ProviderName::Fcm, Duration::from_millis(50), 4).client(2);
+        let (told, mut outcomes) = unbounded_channel();
+        let client = DryRun::new(ProviderName::Fcm, Duration::from_millis(50), 4).client(2, Rc::new(Told(told)));
         let body = RawValue::from_string("{}".to_owned()).unwrap();
         let push = client.prepare(&body).unwrap();
         let target = TargetKind::Topic("news".into());
-        let (first, second) = (client.slot().await.unwrap(), client.slot().await.unwrap());
+        let (first, second) = (client.slot().await.unwrap(), client.try_slot().unwrap());
+        assert!(client.try_slot().is_none(), "two of four are this thread's");
         assert!(
             tokio::time::timeout(Duration::from_millis(10), client.slot())
                 .await
@@ -124,8 +142,12 @@ mod tests {
             "two of four are this thread's"
         );
         let began = std::time::Instant::now();
-        let outcome = client.send(first, &push, &target).await;
-        assert!(matches!(outcome, Outcome::Accepted { .. }));
+        let tasks = LocalSet::new();
+        let outcome = tasks.run_until(async {
+            client.send(first, &push, &target, Ticket(7));
+            outcomes.recv().await
+        });
+        assert_eq!(outcome.await, Some((Ticket(7), Outcome::Accepted)));
         assert!(began.elapsed() >= Duration::from_millis(50));
         drop(second);
         assert!(client.slot().await.is_ok());

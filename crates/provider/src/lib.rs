@@ -6,19 +6,21 @@
 //! [`Provider`] is what all threads share (credentials, the access token); [`Client`] is one sender thread's own: its connections, not `Send`.
 //!
 //! ```text
-//!   let slot = client.slot().await?;              waits for a free stream and a valid access token
-//!   let outcome = client.send(slot, &prepared, &target).await;
+//!   let slot = client.try_slot() or client.slot().await?;   a free stream and a valid access token
+//!   client.send(slot, &prepared, &target, ticket);          … later, from the connection's task: outcomes.outcome(ticket, outcome, message_id)
 //! ```
 
 mod config;
 pub mod dry_run;
 pub mod fcm;
 mod finding;
+mod http2;
 mod metrics;
 mod transport;
 
 pub use config::{Config, ConfigError, TlsConfig};
 pub use finding::{Finding, State};
+pub use transport::Framing;
 
 use std::any::Any;
 use std::rc::Rc;
@@ -32,11 +34,25 @@ pub trait Provider: Send + Sync {
     /// Which one it is.
     fn name(&self) -> ProviderName;
 
-    /// A client for the calling thread, which must be inside a `tokio` `LocalSet` on a current-thread runtime. `threads` is how many share the connections.
-    fn client(self: Arc<Self>, threads: usize) -> Box<dyn Client>;
+    /// A client for the calling thread, which must be inside a `tokio` `LocalSet` on a current-thread runtime. `threads` is how many share the connections,
+    /// `outcomes` is who is told what came of what is sent.
+    fn client(self: Arc<Self>, threads: usize, outcomes: Rc<dyn Outcomes>) -> Box<dyn Client>;
 
     /// The most requests that may be open at once over all threads: connections × streams.
     fn max_open(&self) -> usize;
+}
+
+/// The sender's number for a target that was sent, until its outcome has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Ticket(pub usize);
+
+/// Who is told what came of the targets that a client was given.
+pub trait Outcomes {
+    /// The outcome of the target that was sent under this number: exactly once for each, never before [`Client::send`] has returned, at the latest after the
+    /// request's time-out. `message_id` is the provider's name of an accepted message, otherwise empty.
+    ///
+    /// Called by the task that drives the connection: it must not wait, and may call the client again.
+    fn outcome(&self, ticket: Ticket, outcome: Outcome, message_id: &str);
 }
 
 /// One sender thread's connections to a provider.
@@ -46,13 +62,18 @@ pub trait Client {
     /// An error means that the ledger holds a payload that this version refuses; it counts as scope payload.
     fn prepare(&self, body: &serde_json::value::RawValue) -> Result<Prepared, bugle_model::Invalid>;
 
+    /// The right to start a request at once, if it can be had without waiting and nobody waits for it already.
+    fn try_slot(&self) -> Option<Slot>;
+
     /// Waits until a request may start at once: a connection stands, a stream is free, an access token is there.
     ///
     /// `Err` is the outcome of the target that wanted to start (no connection to be had, token exchange refused). Cancel-safe.
     fn slot(&self) -> LocalBoxFuture<'_, Result<Slot, Outcome>>;
 
-    /// Sends one target over a slot. Resolves with its outcome, at the latest after the request's time-out. Dropping the future resets the stream.
-    fn send(&self, slot: Slot, push: &Prepared, target: &TargetKind) -> LocalBoxFuture<'static, Outcome>;
+    /// Sends one target over a slot. Its outcome is told to this client's [`Outcomes`] under `ticket`.
+    ///
+    /// An access token that the provider does not take is replaced; what was sent with it is [`Outcome::Unprocessed`], to be sent again at once.
+    fn send(&self, slot: Slot, push: &Prepared, target: &TargetKind, ticket: Ticket);
 
     /// Requests that may be open at once right now: what the peers' settings allow over all of this client's connections.
     fn capacity(&self) -> usize;
@@ -66,4 +87,12 @@ pub trait Client {
 pub struct Prepared(pub(crate) Rc<dyn Any>);
 
 /// The right to start one request now. Dropping it unused gives it back.
-pub struct Slot(pub(crate) Box<dyn Any>);
+pub struct Slot(pub(crate) Held);
+
+/// What a slot holds.
+pub(crate) enum Held {
+    /// A stream of a connection, and when it was granted.
+    Stream(transport::Permit, tokio::time::Instant),
+    /// One of the requests that a dry run may have open.
+    Dry { _permit: tokio::sync::OwnedSemaphorePermit },
+}

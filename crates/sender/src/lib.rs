@@ -1,8 +1,8 @@
 //! Takes pages, delivers their targets, reports what became of them.
 //!
 //! Each sender is a thread with a current-thread runtime, its own connections and its own pages; it meets the others in the queue, in the ledger and in `routes` (holds,
-//! throttles). Inside a thread every page in work is a task (`work`) that starts its targets one by one as streams become free, each request a task of
-//! its own, so that one silent token holds up nobody. What becomes of them is collected per page (`page`) and written down in batches (`report`).
+//! throttles). Inside a thread every page in work is a task (`work`) that starts its targets one by one as streams become free; those on their way are entries
+//! in a slab (`delivery`), so that one silent token holds up nobody. What becomes of them is collected per page (`page`) and written down in batches (`report`).
 //!
 //! Invariants:
 //!
@@ -13,11 +13,14 @@
 
 mod backoff;
 mod bodies;
+mod concurrency;
 mod config;
 mod delivery;
 mod evidence;
 mod gate;
 mod holds;
+mod lanes;
+mod limits;
 mod metrics;
 mod page;
 mod report;
@@ -28,18 +31,20 @@ mod verdict;
 mod work;
 
 pub use config::Config;
+pub use limits::Paces;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bugle_model::{AppId, Clock, Provider as ProviderName};
+use bugle_model::{AppId, Clock, Provider as ProviderName, Route};
 use bugle_provider::Provider;
 use bugle_queue::Queue;
 use bugle_store::Store;
 use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::limits::Limits;
 use crate::routes::Routes;
 use crate::thread::{Parts, Thread};
 
@@ -58,6 +63,8 @@ pub struct Senders {
     pub config: Config,
     /// Who delivers.
     pub providers: Providers,
+    /// How fast each app may send to each provider.
+    pub paces: Paces,
     /// The longest that a request of any provider may take.
     pub longest_request: Duration,
 }
@@ -72,6 +79,7 @@ impl Senders {
         abort: &CancellationToken,
     ) -> std::io::Result<Vec<std::thread::JoinHandle<()>>> {
         let routes = Arc::new(Routes::new(Arc::clone(&self.clock)));
+        let limits = Limits::new(self.providers.keys(), &self.paces, self.config.thread_count());
         (0..self.config.thread_count())
             .map(|number| {
                 let parts = Parts {
@@ -80,6 +88,7 @@ impl Senders {
                     clock: Arc::clone(&self.clock),
                     config: self.config.clone(),
                     routes: Arc::clone(&routes),
+                    limits: Arc::clone(&limits),
                     providers: Arc::clone(&self.providers),
                     longest_request: self.longest_request,
                     stop: stop.clone(),
@@ -109,6 +118,16 @@ async fn run(parts: Parts, keeper: bool) {
     }
     if keeper {
         tokio::task::spawn_local(holds::keep(std::rc::Rc::clone(&thread)));
+        let routes = Arc::clone(&thread.routes);
+        thread
+            .limits
+            .keep(&thread.store, &thread.stop, move |app, provider, wait| {
+                let of_all = Route {
+                    provider: Some(provider),
+                    platform: None,
+                };
+                routes.get(app, of_all).throttle(wait);
+            });
     }
     tokio::task::spawn_local(report::prolong(std::rc::Rc::clone(&thread)));
     let taking = tokio::task::spawn_local(std::rc::Rc::clone(&thread).take_pages());

@@ -137,8 +137,8 @@ impl Page {
     }
 
     /// Would a request of that length outlive the lease?
-    pub(crate) fn lease_too_short(&self, request: Duration) -> bool {
-        self.state().lease_until.saturating_duration_since(Instant::now()) <= request
+    pub(crate) fn lease_too_short(&self, now: Instant, request: Duration) -> bool {
+        self.state().lease_until.saturating_duration_since(now) <= request
     }
 
     pub(crate) fn prolonged(&self, lease_until: Instant) {

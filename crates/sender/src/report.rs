@@ -41,6 +41,7 @@ pub(crate) async fn run(thread: Rc<Thread>) {
 /// Reports what wants to be reported, in one call. Returns how many pages that were.
 pub(crate) async fn write(thread: &Rc<Thread>) -> Result<usize, ()> {
     thread.tally.flush();
+    thread.tick();
     drop_lost(thread);
     let after = if thread.gate.pressed() {
         Duration::ZERO

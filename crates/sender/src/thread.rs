@@ -15,7 +15,11 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::bodies::Bodies;
+use crate::concurrency::Concurrency;
+use crate::delivery::Deliveries;
 use crate::gate::Gate;
+use crate::lanes::Turnstile;
+use crate::limits::{Limits, Permits};
 use crate::page::Page;
 use crate::routes::{RouteState, Routes};
 use crate::verdict::{Circumstances, Ending, judge};
@@ -42,12 +46,15 @@ pub(crate) struct Thread {
     providers: Providers,
     threads: usize,
     clients: RefCell<HashMap<(AppId, Provider), Rc<dyn Client>>>,
+    pub(crate) limits: Arc<Limits>,
+    ways: RefCell<HashMap<(AppId, Provider), Way>>,
+    pub(crate) deliveries: Rc<Deliveries>,
     pub(crate) gate: Gate,
     pub(crate) bodies: Bodies,
     /// The pages in work, by their leases: one that was given back may be in work again before the report that gave it back returns.
     pub(crate) pages: RefCell<HashMap<(PageId, u64), Rc<Page>>>,
     pub(crate) tally: Tally,
-    /// Targets of pages in work that have not been started.
+    /// Targets of bulk pages in work that have not been started.
     unstarted: Cell<usize>,
     /// A page is finished and wants its last report.
     pub(crate) reportable: Notify,
@@ -59,6 +66,15 @@ pub(crate) struct Thread {
     pub(crate) abort: CancellationToken,
 }
 
+/// What stands before an app's provider in this thread.
+#[derive(Clone)]
+pub(crate) struct Way {
+    pub(crate) turnstile: Rc<Turnstile>,
+    /// `None` = there is no limit.
+    pub(crate) permits: Option<Rc<Permits>>,
+    pub(crate) concurrency: Rc<Concurrency>,
+}
+
 /// What [`Thread::new`] needs.
 pub(crate) struct Parts {
     pub(crate) store: Arc<dyn Store>,
@@ -66,6 +82,7 @@ pub(crate) struct Parts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) config: Config,
     pub(crate) routes: Arc<Routes>,
+    pub(crate) limits: Arc<Limits>,
     pub(crate) providers: Providers,
     pub(crate) longest_request: Duration,
     pub(crate) stop: CancellationToken,
@@ -75,7 +92,7 @@ pub(crate) struct Parts {
 impl Thread {
     pub(crate) fn new(parts: Parts) -> Rc<Self> {
         let threads = parts.config.thread_count();
-        Rc::new(Self {
+        Rc::new_cyclic(|me| Self {
             gate: Gate::new(parts.config.max_unsettled / threads),
             threads,
             store: parts.store,
@@ -86,6 +103,9 @@ impl Thread {
             longest_request: parts.longest_request,
             providers: parts.providers,
             clients: RefCell::default(),
+            limits: parts.limits,
+            ways: RefCell::default(),
+            deliveries: Deliveries::new(me.clone()),
             bodies: Bodies::default(),
             pages: RefCell::default(),
             tally: Tally::default(),
@@ -177,11 +197,17 @@ impl Thread {
         self.room.notify_one();
     }
 
-    pub(crate) fn add_unstarted(&self, targets: usize) {
+    pub(crate) fn add_unstarted(&self, lane: Lane, targets: usize) {
+        if lane == Lane::Urgent {
+            return;
+        }
         self.unstarted.set(self.unstarted.get() + targets);
     }
 
-    pub(crate) fn remove_unstarted(&self, targets: usize) {
+    pub(crate) fn remove_unstarted(&self, lane: Lane, targets: usize) {
+        if lane == Lane::Urgent {
+            return;
+        }
         let before = self.unstarted.get();
         let after = before.saturating_sub(targets);
         self.unstarted.set(after);
@@ -196,9 +222,35 @@ impl Thread {
         if let Some(client) = self.clients.borrow().get(&key) {
             return Some(Rc::clone(client));
         }
-        let client: Rc<dyn Client> = Arc::clone(self.providers.get(&key)?).client(self.threads).into();
+        let (provider, outcomes) = (Arc::clone(self.providers.get(&key)?), Rc::clone(&self.deliveries));
+        let client: Rc<dyn Client> = provider.client(self.threads, outcomes).into();
         self.clients.borrow_mut().insert(key, Rc::clone(&client));
         Some(client)
+    }
+
+    /// What stands before an app's provider.
+    pub(crate) fn way(&self, app: &AppId, provider: Provider) -> Way {
+        let mut ways = self.ways.borrow_mut();
+        let fresh = || Way {
+            turnstile: Rc::default(),
+            permits: self.limits.permits(app, provider).map(Rc::new),
+            // What the whole process may have open: it never binds a thread whose provider answers well.
+            concurrency: Rc::new(Concurrency::new(self.max_open(app, provider), Instant::now())),
+        };
+        ways.entry((app.clone(), provider)).or_insert_with(fresh).clone()
+    }
+
+    fn max_open(&self, app: &AppId, provider: Provider) -> usize {
+        let known = self.providers.get(&(app.clone(), provider));
+        known.map_or(1, |provider| provider.max_open())
+    }
+
+    /// Lets each provider's concurrency follow what its last answers said. To be called every few dozen milliseconds.
+    pub(crate) fn tick(&self) {
+        let now = Instant::now();
+        for way in self.ways.borrow().values() {
+            way.concurrency.tick(now);
+        }
     }
 
     /// Closes all connections.
@@ -220,7 +272,7 @@ impl Thread {
     ) {
         self.gate.answered();
         self.tally.count(target.route, outcome.reason());
-        if let Outcome::Accepted { .. } = outcome {
+        if let Outcome::Accepted = outcome {
             route.accepted(Instant::now());
             page.answer(target, outcome, Ending::Sent);
         } else {
@@ -246,6 +298,11 @@ impl Thread {
         let held = route.is_held();
         if let Outcome::Throttle { after, whole: true } = outcome {
             route.throttle(*after);
+            if let Some(provider) = route.route.provider {
+                // A minute is what stands in for a time that FCM did not name.
+                let told = (*after != Duration::from_secs(60)).then_some(*after);
+                self.limits.throttled(&route.app, provider, told);
+            }
         }
         if let Some(reason) = route.failed(
             outcome,

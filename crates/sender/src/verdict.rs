@@ -40,7 +40,7 @@ pub(crate) struct Circumstances {
 /// Decides.
 pub(crate) fn judge(config: &Config, target: &Target, outcome: &Outcome, at: &Circumstances) -> Ending {
     match outcome {
-        Outcome::Accepted { .. } => Ending::Sent,
+        Outcome::Accepted => Ending::Sent,
         Outcome::Device { reason } => Ending::Dead(reason),
         Outcome::Payload { .. } | Outcome::Mismatch { .. } => Ending::Failed,
         Outcome::Unprocessed => Ending::Again(left_over(target, at, Duration::ZERO, 0)),
@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn final_answers_end_a_target() {
         let judge = |outcome| judge(&Config::default(), &target(3, 5), &outcome, &at());
-        assert_eq!(judge(Outcome::Accepted { message_id: "m".into() }), Ending::Sent);
+        assert_eq!(judge(Outcome::Accepted), Ending::Sent);
         assert_eq!(
             judge(Outcome::Device { reason: "UNREGISTERED" }),
             Ending::Dead("UNREGISTERED")

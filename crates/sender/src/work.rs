@@ -1,18 +1,22 @@
 //! Works through a page: starts its targets one after the other as streams become free, each as a task of its own, until the page ends or must be given back.
 
+mod at_once;
+mod ready;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bugle_model::{Flow, Next, Outcome, Provider, Target, TargetKind, Timestamp};
-use bugle_provider::{Client, Prepared, Slot};
+use bugle_model::{Flow, Next, Outcome, Target, TargetKind, Timestamp};
+use bugle_provider::Slot;
 
-use crate::bodies::Unprepared;
-use crate::delivery::Delivery;
+use crate::delivery::Batch;
 use crate::page::Page;
 use crate::routes::RouteState;
 use crate::thread::Thread;
+use crate::work::at_once::Pass;
+use crate::work::ready::Unready;
 
 /// A target that was read longer ago is read again before it leaves.
 pub(crate) const STALE: Duration = Duration::from_secs(2);
@@ -41,7 +45,7 @@ enum Stop {
 
 /// What is to be done with the next target.
 enum Step {
-    Go(Slot, Rc<dyn Client>, Prepared),
+    Go(Slot, Rc<Batch>),
     /// Look again: something changed while waiting.
     Again,
     /// No request could leave, which is its answer.
@@ -50,20 +54,6 @@ enum Step {
     Done,
     Stop(Stop),
 }
-
-/// Why a target cannot be sent now.
-enum Unready {
-    /// It ends as if the provider had answered so.
-    Refused(Outcome),
-    /// The page waits.
-    Later,
-}
-
-/// The outcome where the provider is not configured: held for lack of credentials, and sent once there are some.
-const UNCONFIGURED: Outcome = Outcome::Credential {
-    reason: "not configured",
-    exchange_refused: false,
-};
 
 /// One page's work.
 pub(crate) struct Work {
@@ -75,8 +65,10 @@ pub(crate) struct Work {
     mode: Mode,
     /// The route of the last target: pages of a leg have one.
     route: Option<Arc<RouteState>>,
-    /// What the last target was sent with.
-    ready: Option<(Provider, Rc<dyn Client>, Prepared)>,
+    /// What the last target was sent with: mostly the next one's, too.
+    batch: Option<Rc<Batch>>,
+    /// Lets pass what leaves at once.
+    pass: Pass,
 }
 
 impl Work {
@@ -87,7 +79,7 @@ impl Work {
         body: Option<Vec<u8>>,
         mode: Mode,
     ) -> Self {
-        thread.add_unstarted(targets.len());
+        thread.add_unstarted(page.lane, targets.len());
         Self {
             thread,
             page,
@@ -96,14 +88,15 @@ impl Work {
             read: Instant::now(),
             mode,
             route: None,
-            ready: None,
+            batch: None,
+            pass: Pass::default(),
         }
     }
 
     /// Works the page to its end, or until it must be given back.
     pub(crate) async fn run(mut self) {
         let stop = self.start_all().await;
-        self.thread.remove_unstarted(self.targets.len());
+        self.thread.remove_unstarted(self.page.lane, self.targets.len());
         self.wait_for_answers().await;
         let next = match stop {
             _ if self.page.in_flight() > 0 => Next::GiveBack(self.thread.clock.now()),
@@ -121,21 +114,18 @@ impl Work {
 
     async fn start_all(&mut self) -> Stop {
         while let Some(target) = self.targets.pop_front() {
-            self.thread.remove_unstarted(1);
-            match self.step(&target).await {
-                Step::Go(slot, client, prepared) => {
-                    self.page.start(target.position);
-                    let route = self.route(&target);
-                    let delivery = Delivery {
-                        thread: Rc::clone(&self.thread),
-                        page: Rc::clone(&self.page),
-                        route,
-                        client,
-                        prepared,
-                        read: self.read,
-                        mode: self.mode,
-                    };
-                    tokio::task::spawn_local(delivery.run(target, slot));
+            self.thread.remove_unstarted(self.page.lane, 1);
+            if let Some((slot, now)) = self.at_once(&target) {
+                self.start(slot, target, now);
+                continue;
+            }
+            let step = self.step(&target).await;
+            // Time has passed.
+            self.pass = Pass::default();
+            match step {
+                Step::Go(slot, batch) => {
+                    self.batch = Some(batch);
+                    self.start(slot, target, Instant::now());
                     if self.mode == Mode::Probe {
                         return self.after_probe();
                     }
@@ -162,7 +152,7 @@ impl Work {
     }
 
     fn put_back(&mut self, target: Target) {
-        self.thread.add_unstarted(1);
+        self.thread.add_unstarted(self.page.lane, 1);
         self.targets.push_front(target);
     }
 
@@ -192,17 +182,14 @@ impl Work {
         if let Some(wait) = route.throttled() {
             return self.throttled(target, wait).await;
         }
-        let (client, prepared) = match self.ready(target).await {
-            Ok(ready) => ready,
+        match self.ready(target).await {
+            Ok(batch) => self.permitted(target, batch).await,
             Err(Unready::Refused(outcome)) => {
                 self.refuse(target, &route, &outcome);
-                return Step::Answered;
+                Step::Answered
             }
-            Err(Unready::Later) => {
-                return Step::Stop(Stop::Back(self.thread.clock.now().plus(Duration::from_secs(1))));
-            }
-        };
-        self.slot(target, &route, client, prepared).await
+            Err(Unready::Later) => Step::Stop(Stop::Back(self.thread.clock.now().plus(Duration::from_secs(1)))),
+        }
     }
 
     /// Must the page stop before its next target?
@@ -266,44 +253,21 @@ impl Work {
             .answered(&self.page, route, target, outcome, Instant::now(), self.mode);
     }
 
-    /// The client and the rendered push for the target's provider; the last ones are kept, for they are mostly the same.
-    async fn ready(&mut self, target: &Target) -> Result<(Rc<dyn Client>, Prepared), Unready> {
-        let provider = target.route.provider.ok_or(Unready::Refused(UNCONFIGURED))?;
-        if let Some((known, client, prepared)) = &self.ready
-            && *known == provider
-        {
-            return Ok((Rc::clone(client), prepared.clone()));
+    /// With a permit, where messages are counted. It is had before the slot is asked for: who waits for it holds up nobody.
+    async fn permitted(&mut self, target: &Target, batch: Rc<Batch>) -> Step {
+        let lane = self.page.lane;
+        let permits = batch.way.permits.clone().filter(|_| self.mode == Mode::All);
+        if let Some(Err(wait)) = permits.as_ref().map(|permits| permits.admit(lane)) {
+            return self.throttled(target, wait).await;
         }
-        let client = self
-            .thread
-            .client(&self.page.app, provider)
-            .ok_or(Unready::Refused(UNCONFIGURED))?;
-        let (store, push, body) = (self.thread.store.as_ref(), self.page.id.push, self.body.as_deref());
-        match self
-            .thread
-            .bodies
-            .prepare(store, push, body, provider, client.as_ref())
-            .await
-        {
-            Ok(prepared) => {
-                self.ready = Some((provider, Rc::clone(&client), prepared.clone()));
-                Ok((client, prepared))
-            }
-            Err(Unprepared::Store(error)) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "cannot read a push's body: the store failed"
-                );
-                Err(Unready::Later)
-            }
-            Err(Unprepared::Invalid(problem)) => {
-                tracing::warn!(push.key = push.0, problem = %problem, "a push cannot be rendered");
-                Err(Unready::Refused(Outcome::Payload { reason: "unrenderable" }))
-            }
+        let step = self.slot(target, batch).await;
+        if let Some(permits) = permits.filter(|_| !matches!(step, Step::Go(..))) {
+            permits.refund(lane);
         }
+        step
     }
 
-    async fn slot(&mut self, target: &Target, route: &RouteState, client: Rc<dyn Client>, prepared: Prepared) -> Step {
+    async fn slot(&mut self, target: &Target, batch: Rc<Batch>) -> Step {
         if !self.thread.gate.is_open() {
             tokio::select! {
                 () = self.thread.gate.pass() => {}
@@ -312,7 +276,7 @@ impl Work {
             }
             return Step::Again;
         }
-        if self.page.lease_too_short(self.thread.longest_request) {
+        if self.page.lease_too_short(Instant::now(), self.thread.longest_request) {
             tokio::select! {
                 () = self.page.changed.notified() => {}
                 () = self.thread.stop.cancelled() => {}
@@ -322,42 +286,33 @@ impl Work {
         }
         let slot = tokio::select! {
             biased;
-            slot = client.slot() => slot,
+            slot = batch.slot(self.page.lane) => slot,
             () = self.thread.stop.cancelled() => return Step::Again,
         };
         match slot {
             Err(outcome) => {
-                self.page.start(target.position);
-                self.thread
-                    .answered(&self.page, route, target, &outcome, Instant::now(), self.mode);
+                self.refuse(target, &batch.route, &outcome);
                 Step::Answered
             }
-            Ok(slot) => self.check_again(route, slot, client, prepared, target).await,
+            Ok(slot) => self.check_again(slot, batch, target).await,
         }
     }
 
     /// The stream is there; waiting for it may have taken long.
-    async fn check_again(
-        &mut self,
-        route: &RouteState,
-        slot: Slot,
-        client: Rc<dyn Client>,
-        prepared: Prepared,
-        target: &Target,
-    ) -> Step {
-        let held = self.mode == Mode::All && (route.is_held() || route.throttled().is_some());
+    async fn check_again(&mut self, slot: Slot, batch: Rc<Batch>, target: &Target) -> Step {
+        let held = self.mode == Mode::All && (batch.route.is_held() || batch.route.throttled().is_some());
         // The lease, too: a process that was stopped for a while wakes up with its stream, and somebody else has the page.
-        let outlived = self.page.lease_too_short(self.thread.longest_request);
+        let outlived = self.page.lease_too_short(Instant::now(), self.thread.longest_request);
         if held || outlived || !self.thread.gate.is_open() || self.must_stop().is_some() {
             return Step::Again;
         }
         if self.read.elapsed() < STALE {
-            return Step::Go(slot, client, prepared);
+            return Step::Go(slot, batch);
         }
         // The slot is kept while the targets are read again: without it the next wait could make them stale once more, for ever.
         match self.reread(target).await {
             Err(()) => Step::Stop(Stop::Back(self.thread.clock.now().plus(Duration::from_secs(1)))),
-            Ok(true) => Step::Go(slot, client, prepared),
+            Ok(true) => Step::Go(slot, batch),
             Ok(false) => Step::Done,
         }
     }
@@ -390,8 +345,8 @@ impl Work {
             self.page.vanished(*gone);
         }
         let rest: VecDeque<Target> = fresh.into_iter().skip(usize::from(same)).collect();
-        self.thread.remove_unstarted(self.targets.len());
-        self.thread.add_unstarted(rest.len());
+        self.thread.remove_unstarted(self.page.lane, self.targets.len());
+        self.thread.add_unstarted(self.page.lane, rest.len());
         self.targets = rest;
         self.read = Instant::now();
         Ok(same)

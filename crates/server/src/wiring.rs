@@ -15,9 +15,9 @@ use bugle_provider::Provider;
 use bugle_provider::dry_run::DryRun;
 use bugle_provider::fcm::Fcm;
 use bugle_queue::Queue;
-use bugle_sender::{Providers, Senders};
+use bugle_sender::{Paces, Providers, Senders};
 use bugle_service::Service;
-use bugle_store::{Handover, Store};
+use bugle_store::{Handover, Pace, Store};
 use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::SecretString;
 use tokio::net::TcpListener;
@@ -91,7 +91,15 @@ pub(crate) async fn start(
         };
         life.spawn("refill", refiller.run(life.stop.clone()));
     }
-    let senders = senders(settings, life, &clock, &store, &queue, &providers)?;
+    let senders = senders(
+        settings,
+        life,
+        &clock,
+        &store,
+        &queue,
+        &providers,
+        paces(settings, dry_run),
+    )?;
     let service = Service::new(
         store,
         clock,
@@ -136,6 +144,7 @@ fn senders(
     store: &Arc<dyn Store>,
     queue: &Arc<dyn Queue>,
     providers: &Providers,
+    paces: Paces,
 ) -> anyhow::Result<Vec<std::thread::JoinHandle<()>>> {
     if !settings.roles.has(Role::Sender) {
         return Ok(Vec::new());
@@ -146,11 +155,21 @@ fn senders(
         clock: Arc::clone(clock),
         config: settings.sender.clone(),
         providers: Arc::clone(providers),
+        paces,
         longest_request: settings.fcm.request_timeout.get(),
     };
     senders
         .start(&life.stop, &life.abort)
         .context("cannot start the sender threads")
+}
+
+/// How fast each app may send to each provider. What is not sent needs no limit.
+fn paces(settings: &Settings, dry_run: Option<Period>) -> Paces {
+    if dry_run.is_some() {
+        return Paces::new();
+    }
+    let fcm = Pace::per_minute(u64::from(settings.fcm.quota()), settings.fcm.ramp_up.get());
+    Paces::from([((AppId::default_app(), ProviderName::Fcm), fcm)])
 }
 
 impl Started {

@@ -1,22 +1,27 @@
 //! What makes two requests for a push the same: a hash of what is sent and to whom.
 //!
 //! It is taken over JSON with sorted keys and without white space, `{"notification":{"fcm":{…}},"recipient":{"<kind>":…}}`, of the request as it was
-//! understood: duplicates among the recipients dropped, unknown fields gone, and nothing about when. Two transports that say the same get the same hash.
+//! understood (with `"priority":…` between the two where one was asked for): duplicates among the recipients dropped, unknown fields gone, and nothing about when. Two transports that say the same get the same hash.
 //! The form is stored (as a hash) for as long as accounts are kept, so it must never change; a test pins it.
 
 use std::io::{self, Write};
 
 use aws_lc_rs::digest::{Context, SHA256};
-use bugle_model::Recipient;
+use bugle_model::{Lane, Recipient};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// The hash of a request to send `fcm` to `recipient`.
-pub(crate) fn hash(recipient: &Recipient, fcm: &Map<String, Value>) -> io::Result<[u8; 32]> {
+/// The hash of a request to send `fcm` to `recipient`, with the priority that was asked for.
+pub(crate) fn hash(recipient: &Recipient, fcm: &Map<String, Value>, priority: Option<Lane>) -> io::Result<[u8; 32]> {
     let mut out = Hasher(Context::new(&SHA256));
     out.write_all(b"{\"notification\":{\"fcm\":")?;
     write_object(fcm, &mut out)?;
-    out.write_all(b"},\"recipient\":{")?;
+    out.write_all(b"}")?;
+    if let Some(lane) = priority {
+        out.write_all(b",\"priority\":")?;
+        write_leaf(lane.as_str(), &mut out)?;
+    }
+    out.write_all(b",\"recipient\":{")?;
     write_recipient(recipient, &mut out)?;
     out.write_all(b"}}")?;
     let mut hash = [0; 32];
@@ -142,20 +147,33 @@ mod tests {
         );
         let mut expected = Context::new(&SHA256);
         expected.update(text.as_bytes());
-        assert_eq!(hash(&channels(&["a", "b"]), &fcm).unwrap(), expected.finish().as_ref());
+        assert_eq!(
+            hash(&channels(&["a", "b"]), &fcm, None).unwrap(),
+            expected.finish().as_ref()
+        );
+        let text = r#"{"notification":{"fcm":{}},"priority":"bulk","recipient":{"channels":["a"]}}"#;
+        let mut expected = Context::new(&SHA256);
+        expected.update(text.as_bytes());
+        assert_eq!(
+            hash(&channels(&["a"]), &Map::new(), Some(Lane::Bulk)).unwrap(),
+            expected.finish().as_ref()
+        );
     }
 
     #[test]
     fn another_recipient_or_payload_is_another_request() {
         let fcm = object(json!({"data": {"n": "1"}}));
-        let one = hash(&channels(&["a"]), &fcm).unwrap();
-        assert_ne!(one, hash(&channels(&["b"]), &fcm).unwrap());
+        let one = hash(&channels(&["a"]), &fcm, None).unwrap();
+        assert_ne!(one, hash(&channels(&["b"]), &fcm, None).unwrap());
+        for lane in [Lane::Urgent, Lane::Bulk] {
+            assert_ne!(one, hash(&channels(&["a"]), &fcm, Some(lane)).unwrap());
+        }
         assert_ne!(
             one,
-            hash(&channels(&["a"]), &object(json!({"data": {"n": "2"}}))).unwrap()
+            hash(&channels(&["a"]), &object(json!({"data": {"n": "2"}})), None).unwrap()
         );
         let topic = Recipient::Topic(bugle_model::Provider::Fcm, "a".to_owned());
-        assert_ne!(one, hash(&topic, &fcm).unwrap());
+        assert_ne!(one, hash(&topic, &fcm, None).unwrap());
     }
 
     fn any_value() -> impl Strategy<Value = Value> {
@@ -195,7 +213,7 @@ mod tests {
             let fcm: Map<String, Value> = members.into_iter().collect();
             let other = object(reversed(&Value::Object(fcm.clone())));
             let to = channels(&["a"]);
-            prop_assert_eq!(hash(&to, &fcm).unwrap(), hash(&to, &other).unwrap());
+            prop_assert_eq!(hash(&to, &fcm, None).unwrap(), hash(&to, &other, None).unwrap());
         }
 
         #[test]
@@ -203,7 +221,7 @@ mod tests {
             let hash_of = |value: &Value| {
                 let mut fcm = Map::new();
                 fcm.insert("x".to_owned(), value.clone());
-                hash(&channels(&["a"]), &fcm).unwrap()
+                hash(&channels(&["a"]), &fcm, None).unwrap()
             };
             prop_assert_eq!(one == other, hash_of(&one) == hash_of(&other));
         }

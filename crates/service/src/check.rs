@@ -184,7 +184,7 @@ fn comparable(text: &str) -> std::result::Result<(), Invalid> {
 }
 
 /// The beginning of a word, escaped, to be shown to whoever sent it.
-fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     let shown: String = word.chars().take(32).collect();
     let dots = if shown.len() < word.len() { "…" } else { "" };
     format!("{shown:?}{dots}")

@@ -9,6 +9,7 @@ use bugle_model::{
 use bugle_provider::fcm::payload::{self, Addressee};
 use serde_json::{Map, Value};
 
+use crate::check::quoted;
 use crate::{Error, Limits, PushConfig, Result, Service, Words, canonical, metrics};
 
 /// Who is meant: exactly one kind. Empty is absent.
@@ -46,6 +47,8 @@ pub struct SendPush {
     pub send_at: i64,
     /// Unix seconds; 0 = by `push.lifetime`.
     pub expire_at: i64,
+    /// `urgent` or `bulk`; empty = few explicit targets are urgent, the rest is bulk.
+    pub priority: String,
     /// Paths of fields that the API knows, that are set, and that this version cannot honour.
     pub unbuilt: Vec<&'static str>,
 }
@@ -79,6 +82,7 @@ impl Service {
         let fcm = fcm.ok_or_else(|| Error::invalid("notification.fcm", "must be given"))?;
         let message =
             payload::build(&fcm, addressee(&recipient)).map_err(|wrong| Error::invalid(wrong.field, wrong.problem))?;
+        let priority = priority(&asked.priority)?;
         let now = self.clock.now();
         let ends = [
             ("expire_at", asked.expire_at),
@@ -97,8 +101,8 @@ impl Service {
         Ok(NewPush {
             app: app.clone(),
             uid,
-            hash: canonical::hash(&recipient, &fcm).map_err(|error| Error::Internal(Box::new(error)))?,
-            lane: lane(&recipient),
+            hash: canonical::hash(&recipient, &fcm, priority).map_err(|error| Error::Internal(Box::new(error)))?,
+            lane: priority.unwrap_or_else(|| lane(&recipient)),
             recipient,
             body: body(&message),
             providers: vec![Provider::Fcm],
@@ -186,6 +190,16 @@ fn addressee(recipient: &Recipient) -> Addressee {
         Recipient::Condition(..) => Addressee::Condition,
         Recipient::Devices(_) | Recipient::Channels(_) | Recipient::Tokens(..) => Addressee::Token,
     }
+}
+
+/// The lane that was asked for. `None` = none was.
+fn priority(name: &str) -> Result<Option<Lane>> {
+    if name.is_empty() {
+        return Ok(None);
+    }
+    let lane = Lane::parse(name)
+        .ok_or_else(|| Error::invalid("priority", format!("expected urgent or bulk, got {}", quoted(name))))?;
+    Ok(Some(lane))
 }
 
 /// Few explicit targets are somebody's conversation; the rest is a broadcast.

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bugle_model::{
-    Accepted, AppId, DeviceKey, Flow, Hold, Lane, NewPush, PageId, PageRef, PushKey, PushStatus, PushUid, Report,
-    Route, Taken, Target, Timestamp, Verdict,
+    Accepted, AppId, DeviceKey, Flow, Hold, Lane, NewPush, PageId, PageRef, Provider, PushKey, PushStatus, PushUid,
+    Report, Route, Taken, Target, Timestamp, Verdict,
 };
 
 use crate::Result;
+use crate::quota::{Draw, Grant};
 
 /// A leg whose audience has not been walked to its end.
 #[derive(Debug, Clone)]
@@ -139,6 +140,11 @@ pub trait Ledger: Send + Sync {
 
     /// Every route that is or was on hold.
     async fn holds(&self) -> Result<Vec<Hold>>;
+
+    /// Draws from the quota that an app has with a provider, shared by all processes, and tells or hears of throttles, on the store's own clock.
+    ///
+    /// A hint that may be lost with a crash of the database: then the rate begins anew.
+    async fn draw(&self, app: &AppId, provider: Provider, draw: Draw) -> Result<Grant>;
 
     /// Ends what nobody sends: expired pushes, and free pages of pushes that no longer run. Does a bounded step.
     async fn sweep(&self, now: Timestamp) -> Result<Swept>;

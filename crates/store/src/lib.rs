@@ -22,6 +22,7 @@ mod error;
 mod ledger;
 pub mod metrics;
 pub mod postgres;
+mod quota;
 mod registry;
 pub mod sqlite;
 pub mod transfer;
@@ -29,6 +30,7 @@ pub mod transfer;
 pub use config::{Config, DatabaseUrl, Synchronous};
 pub use error::{Error, Result};
 pub use ledger::{Expansion, Ledger, OpenLeg, Range, Swept, Walk};
+pub use quota::{Draw, Grant, Pace, Throttle};
 pub use registry::{Registered, Registry};
 
 use std::path::Path;

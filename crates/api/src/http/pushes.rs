@@ -16,6 +16,7 @@ pub(super) struct Submission {
     uid: Option<String>,
     send_at: Option<i64>,
     expire_at: Option<i64>,
+    priority: Option<String>,
     optimize_for_reliability: Value,
     limit_strategy: Value,
     analytics_uid: Value,
@@ -93,6 +94,7 @@ impl Operation for Submission {
             uid: self.uid.unwrap_or_default(),
             send_at: self.send_at.unwrap_or_default(),
             expire_at: self.expire_at.unwrap_or_default(),
+            priority: self.priority.unwrap_or_default(),
             unbuilt,
         };
         let uid = service.send_push(app, asked).await?;

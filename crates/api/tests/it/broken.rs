@@ -6,10 +6,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bugle_model::{
     Accepted, AppId, Channel, DeviceDetails, DeviceFilter, DeviceId, DeviceKey, DeviceSelector, Flow, Hold, HoldReason,
-    Lane, Listing, NewPush, PageId, PageRef, Paging, PushKey, PushStatus, PushUid, Registration, Report, Route,
-    Subscription, SubscriptionFilter, Taken, Target, Timestamp, Verdict,
+    Lane, Listing, NewPush, PageId, PageRef, Paging, Provider, PushKey, PushStatus, PushUid, Registration, Report,
+    Route, Subscription, SubscriptionFilter, Taken, Target, Timestamp, Verdict,
 };
-use bugle_store::{Error, Expansion, Ledger, OpenLeg, Registered, Registry, Result, Swept, Walk};
+use bugle_store::{Draw, Error, Expansion, Grant, Ledger, OpenLeg, Registered, Registry, Result, Swept, Walk};
 
 /// Every call fails as on a full disk.
 pub(crate) struct Broken;
@@ -97,6 +97,9 @@ impl Ledger for Broken {
         full()
     }
     async fn holds(&self) -> Result<Vec<Hold>> {
+        full()
+    }
+    async fn draw(&self, _: &AppId, _: Provider, _: Draw) -> Result<Grant> {
         full()
     }
     async fn sweep(&self, _: Timestamp) -> Result<Swept> {

@@ -210,20 +210,23 @@ impl Api {
         list["total_count"].as_u64().unwrap()
     }
 
+    /// How many pages of a lane wait.
+    pub(crate) async fn waiting(&self, lane: Lane) -> usize {
+        let before = self.clock.now().plus(MONTH);
+        self.store.due_pages(lane, before, 1_000).await.unwrap().len()
+    }
+
     /// Everything that requests could have changed.
     pub(crate) async fn content(&self) -> Value {
         let devices =
             json!({"include_meta": true, "include_topics": true, "include_total_count": true, "limit": 1_000});
         let now = self.clock.now();
-        let mut pages = Vec::new();
-        for lane in [Lane::Urgent, Lane::Bulk] {
-            pages.extend(self.store.due_pages(lane, now.plus(MONTH), 1_000).await.unwrap());
-        }
+        let pages = self.waiting(Lane::Urgent).await + self.waiting(Lane::Bulk).await;
         json!({
             "devices": self.result("device_list", devices).await,
             "subscriptions": self.result("device_subscription_list", json!({"limit": 1_000})).await,
             "open legs": self.store.open_legs(now, 1_000).await.unwrap().len(),
-            "pages": pages.len(),
+            "pages": pages,
             "push u": self.call("push_status", &json!({"uid": "u"})).await.error(),
         })
     }

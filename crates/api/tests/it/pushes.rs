@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bugle_api::Config;
+use bugle_model::Lane;
 use insta::assert_json_snapshot;
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -106,6 +107,10 @@ async fn what_is_wrong_in_a_push_is_named(#[values(Backend::Sqlite, Backend::Pos
         (
             and(good.clone(), "send_at", json!(1_890_000_000)),
             "params.send_at: at most 28d ahead",
+        ),
+        (
+            and(good.clone(), "priority", json!("high")),
+            "params.priority: expected urgent or bulk, got \"high\"",
         ),
     ] {
         assert_eq!(api.error(SEND, params).await, format!("107 bad request: {problem}"));
@@ -237,6 +242,41 @@ async fn without_credentials_a_push_is_not_available(#[values(Backend::Sqlite, B
 
 #[rstest]
 #[tokio::test]
+async fn the_priority_that_is_asked_for_overrides_the_lane(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
+    let api = Api::on(backend).await;
+    api.device("a").await;
+    for (recipient, priority, urgent) in [
+        (json!({"fcm_tokens": ["t1"]}), json!(null), true),
+        (json!({"fcm_tokens": ["t1"]}), json!(""), true),
+        (json!({"fcm_tokens": ["t1"]}), json!("bulk"), false),
+        (json!({"device_ids": ["a"]}), json!("bulk"), false),
+        (json!({"fcm_topic": "news"}), json!("bulk"), false),
+        (json!({"device_ids": ["a"]}), json!("urgent"), true),
+        (
+            json!({"fcm_tokens": (0..101).map(|n| format!("t{n}")).collect::<Vec<_>>()}),
+            json!(null),
+            false,
+        ),
+        (
+            json!({"fcm_tokens": (0..101).map(|n| format!("t{n}")).collect::<Vec<_>>()}),
+            json!("urgent"),
+            true,
+        ),
+    ] {
+        let before = (api.waiting(Lane::Urgent).await, api.waiting(Lane::Bulk).await);
+        api.result(SEND, and(hello(&recipient), "priority", priority.clone()))
+            .await;
+        let after = (api.waiting(Lane::Urgent).await, api.waiting(Lane::Bulk).await);
+        let became_urgent = after.0 > before.0;
+        assert_ne!(became_urgent, after.1 > before.1, "{recipient}, {priority}");
+        assert_eq!(became_urgent, urgent, "{recipient}, {priority}");
+    }
+}
+
+#[rstest]
+#[tokio::test]
 async fn a_uid_sends_once_and_belongs_to_one_request(#[values(Backend::Sqlite, Backend::Postgres)] backend: Backend) {
     let api = Api::on(backend).await;
     let first = and(hello(&json!({"channels": ["a", "b", "a"]})), "uid", json!("order-1"));
@@ -255,6 +295,7 @@ async fn a_uid_sends_once_and_belongs_to_one_request(#[values(Backend::Sqlite, B
     for other in [
         with(first.clone(), "/notification/fcm/notification/title", json!("Bye")),
         with(first.clone(), "/recipient", json!({"channels": ["a"]})),
+        and(first.clone(), "priority", json!("bulk")),
         with(first, "/recipient", json!({"fcm_topic": "a"})),
     ] {
         assert_eq!(api.error(SEND, other).await, "113 conflict: another push has this uid");

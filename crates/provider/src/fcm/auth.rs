@@ -5,6 +5,7 @@
 //! which keeps a growing distance. So a failure is told once to each that met it, and Google is not called in a loop.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use tokio::time::{Instant, sleep_until};
 use super::account::Account;
 use super::token_exchange::{Issued, Refusal, exchange};
 use crate::metrics::TOKEN_EXCHANGES_TOTAL;
-use crate::transport::Backoff;
+use crate::transport::{Backoff, Head};
 
 /// So long a refusal is told to everybody who asks, without asking Google again.
 const REFUSAL_HOLDS: Duration = Duration::from_secs(1);
@@ -36,11 +37,22 @@ const RETRIES: Backoff = Backoff {
 /// An access token and what every request made with it has in common.
 pub(super) struct AccessToken {
     serial: u64,
-    /// `POST` goes here: the project is the account's.
-    pub(super) uri: Uri,
-    pub(super) headers: HeaderMap,
+    /// `POST` to the account's project.
+    pub(super) head: Head,
     renew_at: Instant,
     ends_at: Instant,
+}
+
+impl AccessToken {
+    /// Tells it from those before and after it.
+    pub(super) fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// Is it good, and not to be renewed yet?
+    pub(super) fn is_fresh(&self, now: Instant) -> bool {
+        now < self.renew_at
+    }
 }
 
 /// The process's one access token of an app.
@@ -52,6 +64,8 @@ pub(super) struct Auth {
     clock: Arc<dyn Clock>,
     patience: Duration,
     shared: Mutex<Shared>,
+    /// Of the token in `shared`, for threads that keep a copy.
+    serial: AtomicU64,
     /// Counts the ends of exchanges.
     changed: watch::Sender<u64>,
 }
@@ -100,6 +114,7 @@ impl Auth {
                 replaced_at: None,
                 issued: 0,
             }),
+            serial: AtomicU64::new(0),
             changed: watch::Sender::new(0),
         })
     }
@@ -125,7 +140,7 @@ impl Auth {
                 let told =
                     met.is_some_and(|met| shared.ended > met) || shared.refused_until.is_some_and(|until| now < until);
                 if let (true, Some(failure)) = (told, &shared.failure) {
-                    return Err(failure.clone());
+                    return Err(*failure);
                 }
                 met = Some(shared.ended);
                 self.launch(&mut shared);
@@ -137,10 +152,15 @@ impl Auth {
         }
     }
 
-    /// FCM refused a token. True when a repetition with [`Auth::token`] makes sense: it has been or will be replaced.
-    pub(super) fn replace(&self, refused: &AccessToken) -> bool {
+    /// The serial number of the token that is in use. 0 = there is none.
+    pub(super) fn serial(&self) -> u64 {
+        self.serial.load(Ordering::Relaxed)
+    }
+
+    /// FCM refused the token of this serial number. True when a repetition with [`Auth::token`] makes sense: it has been or will be replaced.
+    pub(super) fn replace(&self, refused: u64) -> bool {
         let mut shared = self.shared();
-        if shared.token.as_ref().is_none_or(|token| token.serial != refused.serial) {
+        if shared.token.as_ref().is_none_or(|token| token.serial != refused) {
             return true;
         }
         let now = Instant::now();
@@ -149,6 +169,7 @@ impl Auth {
         }
         shared.replaced_at = Some(now);
         shared.token = None;
+        self.serial.store(0, Ordering::Relaxed);
         shared.refused_until = None;
         true
     }
@@ -173,6 +194,7 @@ impl Auth {
         let now = Instant::now();
         let label = match result {
             Ok(token) => {
+                self.serial.store(token.serial, Ordering::Relaxed);
                 shared.token = Some(Arc::new(token));
                 shared.failures = 0;
                 shared.retry_at = None;
@@ -223,8 +245,7 @@ impl Auth {
         shared.issued += 1;
         Some(AccessToken {
             serial: shared.issued,
-            uri: super::request::uri(&self.endpoint, &account.project)?,
-            headers,
+            head: Head::new(super::request::uri(&self.endpoint, &account.project)?, headers)?,
             renew_at: asked + issued.lifetime.mul_f64(0.8),
             ends_at: asked
                 + issued

@@ -4,6 +4,7 @@
 //! `validate_only`: FCM checks it like any other and delivers it to nobody.
 
 use std::path::Path;
+use std::rc::Weak;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use super::token_exchange::{Issued, Refusal, exchange};
 use super::{Config, request};
 use crate::config::TlsConfig;
 use crate::finding::Finding;
-use crate::transport::{Answer, Failure, Origin, Pool, Trust, Tuning, dial, http_date};
+use crate::transport::{self, Answer, Failure, Framing, Origin, Pool, Reply, Trust, Tuning, Whole, dial, http_date};
 
 const CREDENTIALS: &str = "FCM credentials";
 const AUTHORITIES: &str = "TLS authorities";
@@ -209,16 +210,16 @@ impl Check<'_> {
     async fn send(&self, account: &Account, issued: &Issued) -> Finding {
         match timeout(self.patience(), self.ask(account, issued)).await {
             Ok(Ok(answer)) => {
-                let body = answer.body.unwrap_or_default();
-                let outcome = classify(answer.status, None, &body).outcome;
-                judged(answer.status.as_u16(), &outcome, &account.project)
+                let answer = answer.answer();
+                let outcome = classify(answer.status, None, answer.body.unwrap_or_default()).outcome;
+                judged(answer.status, &outcome, &account.project)
             }
             Ok(Err(problem)) => Finding::failed(SEND, problem, NETWORK),
             Err(_) => Finding::failed(SEND, "no answer in time", NETWORK),
         }
     }
 
-    async fn ask(&self, account: &Account, issued: &Issued) -> Result<Answer, String> {
+    async fn ask(&self, account: &Account, issued: &Issued) -> Result<Whole, String> {
         let wrong = |problem: &dyn std::fmt::Display| problem.to_string();
         let endpoint = self.config.endpoint_uri().map_err(|e| wrong(&e))?;
         let origin = Origin::new("fcm", &endpoint, &self.trust.offering(&[b"h2"])).map_err(|e| wrong(&e))?;
@@ -232,7 +233,7 @@ impl Check<'_> {
             .header(CONTENT_TYPE, "application/json")
             .body(())
             .map_err(|e| wrong(&e))?;
-        let pool = Pool::new(Arc::new(origin), self.tuning());
+        let pool = Pool::new(Arc::new(origin), self.tuning(), Weak::<Nobody>::new());
         let deadline = Instant::now() + self.patience();
         let permit = pool.permit().await.map_err(told)?;
         let answer = permit
@@ -244,6 +245,8 @@ impl Check<'_> {
 
     fn tuning(&self) -> Tuning {
         Tuning {
+            // Its answer is waited for.
+            framing: Framing::H2,
             connections: 1,
             streams: 1,
             connect_timeout: self.config.connect_timeout.get(),
@@ -252,6 +255,13 @@ impl Check<'_> {
             ping_timeout: self.config.ping_timeout.get(),
         }
     }
+}
+
+/// The request is awaited: nobody is told of it.
+struct Nobody;
+
+impl Reply for Nobody {
+    fn answered(&self, _: transport::Request, _: Result<Answer<'_>, Failure>) {}
 }
 
 const NETWORK: &str =
@@ -287,7 +297,7 @@ fn told(failure: Failure) -> String {
 fn judged(status: u16, outcome: &Outcome, project: &str) -> Finding {
     let refused = |word: &str, remedy: String| Finding::failed(SEND, format!("HTTP {status}: {word}"), remedy);
     match outcome {
-        Outcome::Accepted { .. } => Finding::ok(SEND, "FCM would have taken it"),
+        Outcome::Accepted => Finding::ok(SEND, "FCM would have taken it"),
         // Whoever is told what is wrong with the message has been let in.
         Outcome::Device { reason } | Outcome::Mismatch { reason } | Outcome::Payload { reason } => Finding::ok(
             SEND,

@@ -2,11 +2,15 @@
 
 use std::fmt::Display;
 
-use bugle_model::Period;
+use bugle_model::{PerMinute, Period};
 use http::Uri;
 use serde::{Deserialize, Serialize};
 
+use crate::Framing;
 use crate::config::ConfigError;
+
+/// FCM's default quota of a project, in messages a minute.
+const QUOTA: u32 = 600_000;
 
 /// How FCM is reached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,10 +20,16 @@ pub struct Config {
     pub credentials_file: String,
     /// Where FCM is. `http://` means HTTP/2 with prior knowledge, for tests.
     pub endpoint: String,
+    /// Whose HTTP/2 carries the requests.
+    pub framing: Framing,
     /// Connections of the whole process; each sender thread has at least one.
     pub connections: usize,
     /// Requests open at once on one connection. FCM may allow fewer.
     pub streams: usize,
+    /// Messages a minute, over all processes; 0 = no limit. `auto` = FCM's default quota at Google's own address, no limit anywhere else.
+    pub messages_per_minute: PerMinute,
+    /// How long it takes from a quiet time to the full rate. FCM asks for at least a minute. 0s = at once.
+    pub ramp_up: Period,
     /// How long one request may take. FCM asks for at least 10 s.
     pub request_timeout: Period,
     /// How long connecting may take, from DNS to the first HTTP/2 frame.
@@ -37,8 +47,11 @@ impl Default for Config {
         Self {
             credentials_file: String::new(),
             endpoint: "https://fcm.googleapis.com".into(),
+            framing: Framing::Own,
             connections: 4,
             streams: 500,
+            messages_per_minute: PerMinute::Auto,
+            ramp_up: Period::secs(60),
             request_timeout: Period::secs(10),
             connect_timeout: Period::secs(5),
             // Together less than a request may take: the requests of a dead connection then end as lost with it, which is one
@@ -63,11 +76,20 @@ impl Config {
         within("fcm.connections", self.connections, 1, 1_000)?;
         within("fcm.streams", self.streams, 1, 100_000)?;
         let (least, most, day) = (Period::millis(1), Period::secs(600), Period::secs(86_400));
+        within("fcm.ramp_up", self.ramp_up, Period::millis(0), Period::secs(3_600))?;
         within("fcm.request_timeout", self.request_timeout, least, most)?;
         within("fcm.connect_timeout", self.connect_timeout, least, most)?;
         within("fcm.ping_after", self.ping_after, least, day)?;
         within("fcm.idle_ping_after", self.idle_ping_after, least, day)?;
         within("fcm.ping_timeout", self.ping_timeout, least, most)
+    }
+
+    /// Messages a minute for this endpoint; 0 = no limit.
+    #[must_use]
+    pub fn quota(&self) -> u32 {
+        let host = self.endpoint_uri().ok().and_then(|uri| uri.host().map(str::to_owned));
+        let googles = host.is_some_and(|host| host == "googleapis.com" || host.ends_with(".googleapis.com"));
+        self.messages_per_minute.or(if googles { QUOTA } else { 0 })
     }
 
     pub(crate) fn endpoint_uri(&self) -> Result<Uri, ConfigError> {
@@ -105,6 +127,25 @@ mod tests {
         let config = Config::default();
         assert_eq!(config.validate(), Ok(()));
         assert!(!config.is_on());
+    }
+
+    #[test]
+    fn the_quota_is_fcm_s_at_google_s_address_and_what_is_asked_for_elsewhere() {
+        let quota = |endpoint: &str, messages_per_minute| {
+            let endpoint = endpoint.to_owned();
+            Config {
+                endpoint,
+                messages_per_minute,
+                ..Config::default()
+            }
+            .quota()
+        };
+        let googles = "https://fcm.googleapis.com";
+        assert_eq!(quota(googles, PerMinute::Auto), 600_000);
+        assert_eq!(quota(googles, PerMinute::Of(0)), 0);
+        assert_eq!(quota("https://127.0.0.1:8443", PerMinute::Auto), 0);
+        assert_eq!(quota("https://notgoogleapis.com", PerMinute::Auto), 0);
+        assert_eq!(quota("http://127.0.0.1:8080", PerMinute::Of(1_200)), 1_200);
     }
 
     #[test]

@@ -15,26 +15,26 @@ mod token_exchange;
 pub use check::check;
 pub use config::Config;
 
+use std::cell::RefCell;
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bugle_model::{Clock, Invalid, Outcome, Provider as ProviderName, TargetKind};
-use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
-use http::header::RETRY_AFTER;
 use serde_json::value::RawValue;
-use tokio::time::{Instant, timeout_at};
+use tokio::task::spawn_local;
+use tokio::time::Instant;
 
 use crate::config::{ConfigError, TlsConfig};
-use crate::transport::{Answer, Failure, Origin, Permit, Pool, Trust, Tuning, parse_retry_after};
-use crate::{Client, Prepared, Provider, Slot};
+use crate::transport::{Answer, Failure, Origin, Permit, Pool, Reply, Request, Trust, Tuning, parse_retry_after};
+use crate::{Client, Held, Outcomes, Prepared, Provider, Slot, Ticket};
 use account::Account;
 use auth::{AccessToken, Auth};
 use request::Rendered;
-use response::{Verdict, classify};
+use response::{Verdict, classify, message_id};
 
 /// One app's account with FCM.
 pub struct Fcm {
@@ -83,9 +83,10 @@ impl Provider for Fcm {
         ProviderName::Fcm
     }
 
-    fn client(self: Arc<Self>, threads: usize) -> Box<dyn Client> {
+    fn client(self: Arc<Self>, threads: usize, outcomes: Rc<dyn Outcomes>) -> Box<dyn Client> {
         let config = &self.config;
         let tuning = Tuning {
+            framing: config.framing,
             connections: self.share(threads),
             streams: config.streams,
             connect_timeout: config.connect_timeout.get(),
@@ -93,13 +94,15 @@ impl Provider for Fcm {
             idle_ping_after: config.idle_ping_after.get(),
             ping_timeout: config.ping_timeout.get(),
         };
-        let sender = Sender {
-            pool: Pool::new(Arc::clone(&self.origin), tuning),
+        let sender = Rc::new_cyclic(|me: &Weak<Sender>| Sender {
+            pool: Pool::new(Arc::clone(&self.origin), tuning, me.clone()),
             auth: Arc::clone(&self.auth),
+            token: RefCell::default(),
             clock: Arc::clone(&self.clock),
             request_timeout: config.request_timeout.get(),
-        };
-        Box::new(FcmClient(Rc::new(sender)))
+            outcomes,
+        });
+        Box::new(FcmClient(sender))
     }
 
     fn max_open(&self) -> usize {
@@ -113,14 +116,11 @@ struct FcmClient(Rc<Sender>);
 struct Sender {
     pool: Rc<Pool>,
     auth: Arc<Auth>,
+    /// This thread's copy of the access token: asking for it costs no lock.
+    token: RefCell<Option<Arc<AccessToken>>>,
     clock: Arc<dyn Clock>,
     request_timeout: Duration,
-}
-
-/// What a [`Slot`] holds.
-struct Granted {
-    permit: Permit,
-    token: Arc<AccessToken>,
+    outcomes: Rc<dyn Outcomes>,
 }
 
 impl Client for FcmClient {
@@ -128,26 +128,29 @@ impl Client for FcmClient {
         Ok(Prepared(Rc::new(Rendered::new(body)?)))
     }
 
-    fn slot(&self) -> LocalBoxFuture<'_, Result<Slot, Outcome>> {
-        Box::pin(async {
-            let granted = self.0.grant().await?;
-            Ok(Slot(Box::new(granted)))
-        })
+    fn try_slot(&self) -> Option<Slot> {
+        let now = Instant::now();
+        if !self.0.has_fresh_token(now) {
+            return None;
+        }
+        Some(Slot(Held::Stream(self.0.pool.try_permit()?, now)))
     }
 
-    fn send(&self, slot: Slot, push: &Prepared, target: &TargetKind) -> LocalBoxFuture<'static, Outcome> {
-        let body = push
-            .0
-            .downcast_ref::<Rendered>()
-            .and_then(|rendered| rendered.body(target));
-        let sender = Rc::clone(&self.0);
-        Box::pin(async move {
-            let (Some(body), Ok(granted)) = (body, slot.0.downcast::<Granted>()) else {
-                // Another provider's slot or push, or a target that is none: a mistake of the caller's.
-                return Outcome::Payload { reason: "no target" };
-            };
-            sender.send(*granted, body).await
-        })
+    fn slot(&self) -> LocalBoxFuture<'_, Result<Slot, Outcome>> {
+        Box::pin(async { Ok(Slot(Held::Stream(self.0.grant().await?, Instant::now()))) })
+    }
+
+    fn send(&self, slot: Slot, push: &Prepared, target: &TargetKind, ticket: Ticket) {
+        let sent = match (slot.0, push.0.downcast_ref::<Rendered>()) {
+            (Held::Stream(permit, granted), Some(rendered)) => {
+                rendered.with_body(target, |body| self.0.send(permit, body, granted, ticket))
+            }
+            _ => None,
+        };
+        if sent.is_none() {
+            // Another provider's slot or push, or a target that is none: a mistake of the caller's.
+            self.0.refuse(ticket, Outcome::Payload { reason: "no target" });
+        }
     }
 
     fn capacity(&self) -> usize {
@@ -166,69 +169,68 @@ impl Drop for FcmClient {
 }
 
 impl Sender {
-    async fn grant(&self) -> Result<Granted, Outcome> {
+    async fn grant(&self) -> Result<Permit, Outcome> {
         // The token first: without one nobody may hold a stream. Then again, because it may have ended during a long wait.
         self.auth.token().await?;
         let permit = self.pool.permit().await.map_err(Failure::outcome)?;
         let token = self.auth.token().await?;
-        Ok(Granted { permit, token })
+        self.token.replace(Some(token));
+        Ok(permit)
     }
 
-    async fn send(&self, granted: Granted, body: Bytes) -> Outcome {
-        let deadline = Instant::now() + self.request_timeout;
-        let Granted { permit, token } = granted;
-        let first = match self.once(&permit, &token, body.clone(), deadline).await {
-            Ok(verdict) => verdict,
-            Err(failure) => return failure.outcome(),
+    /// Is the thread's copy of the access token the one in use, and not to be renewed?
+    fn has_fresh_token(&self, now: Instant) -> bool {
+        let token = self.token.borrow();
+        token
+            .as_ref()
+            .is_some_and(|token| token.serial() == self.auth.serial() && token.is_fresh(now))
+    }
+
+    fn send(&self, permit: Permit, body: &[&[u8]], granted: Instant, ticket: Ticket) {
+        // A slot is granted with a token only; one that was replaced since is worth a try.
+        let Some(token) = self.token.borrow().clone() else {
+            return self.refuse(ticket, Outcome::Unprocessed);
         };
-        if !first.token_refused || !self.auth.replace(&token) {
-            return first.outcome;
-        }
-        let repeated = timeout_at(deadline, self.repeat(permit, body, deadline)).await;
-        repeated.unwrap_or_else(|_| Failure::Timeout.outcome())
-    }
-
-    /// Sends once more with a fresh token, over the same stream's permit if its connection still takes requests.
-    async fn repeat(&self, permit: Permit, body: Bytes, deadline: Instant) -> Outcome {
-        let token = match self.auth.token().await {
-            Ok(token) => token,
-            Err(outcome) => return outcome,
+        let request = Request {
+            ticket,
+            token: token.serial(),
         };
-        let permit = if permit.is_usable() {
-            permit
-        } else {
-            drop(permit);
-            match self.pool.permit().await {
-                Ok(permit) => permit,
-                Err(failure) => return failure.outcome(),
-            }
-        };
-        match self.once(&permit, &token, body, deadline).await {
-            Ok(verdict) => verdict.outcome,
-            Err(failure) => failure.outcome(),
-        }
+        permit.send(&token.head, body, granted + self.request_timeout, request);
     }
 
-    async fn once(
-        &self,
-        permit: &Permit,
-        token: &AccessToken,
-        body: Bytes,
-        deadline: Instant,
-    ) -> Result<Verdict, Failure> {
-        let answer = permit.exchange(request::head(token), body, deadline).await?;
-        self.judge(answer)
+    /// Tells an outcome that needs no answer, from a task of its own.
+    fn refuse(&self, ticket: Ticket, outcome: Outcome) {
+        let outcomes = Rc::clone(&self.outcomes);
+        spawn_local(async move { outcomes.outcome(ticket, outcome, "") });
     }
 
-    fn judge(&self, answer: Answer) -> Result<Verdict, Failure> {
+    fn judge(&self, answer: &Answer<'_>) -> Result<Verdict, Failure> {
         let body = match answer.body {
             Ok(body) => body,
             // The status has said it all.
-            Err(_) if answer.status.is_success() => Bytes::new(),
+            Err(_) if (200..300).contains(&answer.status) => &[],
             Err(failure) => return Err(failure),
         };
-        let retry_after = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let retry_after = answer.retry_after.and_then(|value| std::str::from_utf8(value).ok());
         let retry_after = retry_after.and_then(|value| parse_retry_after(value, self.clock.now()));
-        Ok(classify(answer.status, retry_after, &body))
+        Ok(classify(answer.status, retry_after, body))
+    }
+}
+
+impl Reply for Sender {
+    fn answered(&self, request: Request, answer: Result<Answer<'_>, Failure>) {
+        let ticket = request.ticket;
+        let judged = answer.and_then(|answer| Ok((self.judge(&answer)?, answer)));
+        match judged {
+            Err(failure) => self.outcomes.outcome(ticket, failure.outcome(), ""),
+            Ok((verdict, answer)) if verdict.outcome == Outcome::Accepted => {
+                let body = answer.body.unwrap_or_default();
+                self.outcomes.outcome(ticket, Outcome::Accepted, &message_id(body));
+            }
+            Ok((verdict, _)) if verdict.token_refused && self.auth.replace(request.token) => {
+                self.outcomes.outcome(ticket, Outcome::Unprocessed, "");
+            }
+            Ok((verdict, _)) => self.outcomes.outcome(ticket, verdict.outcome, ""),
+        }
     }
 }

@@ -3,12 +3,9 @@
 //! What all targets have in common is rendered once; a request's body is then a copy with the target in its hole, no JSON work.
 
 use bugle_model::{Invalid, TargetKind};
-use bytes::{BufMut, Bytes, BytesMut};
-use http::{Method, Request, Uri, Version};
+use http::Uri;
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
-
-use super::auth::AccessToken;
 
 /// The fields of FCM's message that name a target: whose place is the hole.
 pub(super) const TARGETS: [&str; 4] = ["token", "topic", "condition", "fid"];
@@ -16,7 +13,7 @@ pub(super) const TARGETS: [&str; 4] = ["token", "topic", "condition", "fid"];
 const END: &[u8] = br#""}}"#;
 
 /// `{"message":{…` up to the target.
-pub(super) struct Rendered(Bytes);
+pub(super) struct Rendered(Vec<u8>);
 
 impl Rendered {
     /// Renders FCM's message object without a target.
@@ -25,45 +22,29 @@ impl Rendered {
         let Fields { any } = serde_json::from_str(text).map_err(|e| Invalid::new(format!("fcm: {e}")))?;
         // It is an object: the last byte is its closing brace.
         let open = text[..text.len() - 1].trim_end();
-        let mut start = BytesMut::with_capacity(open.len() + 16);
-        start.put_slice(br#"{"message":"#);
-        start.put_slice(open.as_bytes());
+        let mut start = Vec::with_capacity(open.len() + 16);
+        start.extend_from_slice(br#"{"message":"#);
+        start.extend_from_slice(open.as_bytes());
         if any {
-            start.put_u8(b',');
+            start.push(b',');
         }
-        Ok(Self(start.freeze()))
+        Ok(Self(start))
     }
 
-    /// The whole body for one target; `None` if the target is none.
-    pub(super) fn body(&self, target: &TargetKind) -> Option<Bytes> {
-        let mut body;
+    /// Hands over the pieces of the whole body for one target; `None` if the target is none.
+    pub(super) fn with_body<T>(&self, target: &TargetKind, send: impl FnOnce(&[&[u8]]) -> T) -> Option<T> {
         match target {
-            TargetKind::Token(token) => {
-                // A token has no character that JSON escapes.
-                body = self.start(br#""token":""#, token.as_str().len());
-                body.put_slice(token.as_str().as_bytes());
-                body.put_slice(END);
-            }
-            TargetKind::Topic(name) => body = self.quoted(br#""topic":"#, name)?,
-            TargetKind::Condition(text) => body = self.quoted(br#""condition":"#, text)?,
-            TargetKind::Skip(_) => return None,
+            // A token has no character that JSON escapes.
+            TargetKind::Token(token) => Some(send(&[&self.0, br#""token":""#, token.as_str().as_bytes(), END])),
+            TargetKind::Topic(name) => self.with_quoted(br#""topic":"#, name, send),
+            TargetKind::Condition(text) => self.with_quoted(br#""condition":"#, text, send),
+            TargetKind::Skip(_) => None,
         }
-        Some(body.freeze())
     }
 
-    fn start(&self, field: &[u8], room: usize) -> BytesMut {
-        let mut body = BytesMut::with_capacity(self.0.len() + field.len() + room + END.len());
-        body.put_slice(&self.0);
-        body.put_slice(field);
-        body
-    }
-
-    fn quoted(&self, field: &[u8], value: &str) -> Option<BytesMut> {
+    fn with_quoted<T>(&self, field: &[u8], value: &str, send: impl FnOnce(&[&[u8]]) -> T) -> Option<T> {
         let value = serde_json::to_string(value).ok()?;
-        let mut body = self.start(field, value.len());
-        body.put_slice(value.as_bytes());
-        body.put_slice(&END[1..]);
-        Some(body)
+        Some(send(&[&self.0, field, value.as_bytes(), &END[1..]]))
     }
 }
 
@@ -103,16 +84,6 @@ pub(super) fn uri(endpoint: &Uri, project: &str) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
-/// The head of every request that an access token makes.
-pub(super) fn head(token: &AccessToken) -> Request<()> {
-    let mut request = Request::new(());
-    *request.method_mut() = Method::POST;
-    *request.version_mut() = Version::HTTP_2;
-    *request.uri_mut() = token.uri.clone();
-    *request.headers_mut() = token.headers.clone();
-    request
-}
-
 #[cfg(test)]
 mod tests {
     use bugle_model::{Skip, Token};
@@ -125,14 +96,18 @@ mod tests {
         Rendered::new(&RawValue::from_string(message.into()).unwrap())
     }
 
+    fn body(message: &str, target: &TargetKind) -> Option<Vec<u8>> {
+        render(message).unwrap().with_body(target, |pieces| pieces.concat())
+    }
+
     fn parsed(message: &str, target: &TargetKind) -> Value {
-        serde_json::from_slice(&render(message).unwrap().body(target).unwrap()).unwrap()
+        serde_json::from_slice(&body(message, target).unwrap()).unwrap()
     }
 
     #[test]
     fn a_token_is_put_beside_the_message() {
         let token = TargetKind::Token(Token::parse("abc:DEF").unwrap());
-        let body = render(r#"{"data":{"a":"b"}}"#).unwrap().body(&token).unwrap();
+        let body = body(r#"{"data":{"a":"b"}}"#, &token).unwrap();
         assert_eq!(&body[..], br#"{"message":{"data":{"a":"b"},"token":"abc:DEF"}}"#);
     }
 
@@ -157,7 +132,7 @@ mod tests {
         ] {
             assert!(render(wrong).is_err(), "{wrong}");
         }
-        assert!(render("{}").unwrap().body(&TargetKind::Skip(Skip::Unknown)).is_none());
+        assert!(body("{}", &TargetKind::Skip(Skip::Unknown)).is_none());
     }
 
     #[test]

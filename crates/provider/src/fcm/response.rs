@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use bugle_model::Outcome;
-use http::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -16,7 +15,7 @@ const BAD_REQUEST: &str = "google.rpc.BadRequest";
 const QUOTA_FAILURE: &str = "google.rpc.QuotaFailure";
 
 /// What an answer says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Verdict {
     pub(super) outcome: Outcome,
     /// It may be the access token's fault: worth one repetition with a fresh one.
@@ -38,16 +37,19 @@ struct Accepted<'a> {
     name: Cow<'a, str>,
 }
 
+/// FCM's name of a message that it accepted; empty if the body does not say it.
+pub(super) fn message_id(body: &[u8]) -> Cow<'_, str> {
+    serde_json::from_slice::<Accepted<'_>>(body).map_or(Cow::Borrowed(""), |accepted| accepted.name)
+}
+
 /// Maps an answer to its outcome. `retry_after` is the header, already as a time from now.
-pub(super) fn classify(status: StatusCode, retry_after: Option<Duration>, body: &[u8]) -> Verdict {
-    if status.is_success() {
+pub(super) fn classify(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Verdict {
+    if (200..300).contains(&status) {
         // The status alone says that FCM took it; a body that we cannot read must not make us send it twice.
-        let name = serde_json::from_slice::<Accepted<'_>>(body).map(|a| a.name);
-        let message_id = name.unwrap_or_default().into();
-        return Outcome::Accepted { message_id }.into();
+        return Outcome::Accepted.into();
     }
     let error = Error::read(body);
-    match status.as_u16() {
+    match status {
         400 => invalid_argument(&error).into(),
         404 if error.code() == Some("UNREGISTERED") => Outcome::Device { reason: "UNREGISTERED" }.into(),
         404 => credential("NOT_FOUND").into(),

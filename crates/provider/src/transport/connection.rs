@@ -4,18 +4,20 @@ use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use h2::Ping;
 use h2::client::SendRequest;
-use h2::{Ping, PingPong};
 use tokio::time::{Instant, sleep_until};
 
 use super::connect::{Duplex, Origin, dial};
+use super::framed::{self, Framed, FramedDriver};
+use super::pool::Pool;
 use super::write::{Coalesced, Drain};
-use super::{Backoff, Tuning};
+use super::{Backoff, Framing, Tuning};
 
 /// What h2 takes for the peer's stream limit until its SETTINGS arrive. No peer can announce it: the setting has 32 bits.
 const NO_SETTINGS_YET: usize = usize::MAX - 1;
@@ -35,11 +37,17 @@ enum Phase {
     Retiring,
 }
 
+/// Whose HTTP/2 it is.
+enum Wire {
+    /// Gone when the last permit of a retiring connection is gone: h2 then says goodbye and closes.
+    H2(RefCell<Option<SendRequest<Bytes>>>),
+    Own(Rc<Framed>),
+}
+
 /// The handle of a connection. Its permits and its driver share it.
 pub(super) struct Connection {
     pub(super) id: u64,
-    /// Gone when the last permit of a retiring connection is gone: h2 then says goodbye and closes.
-    send: RefCell<Option<SendRequest<Bytes>>>,
+    wire: Wire,
     phase: Cell<Phase>,
     /// What the peer allows.
     limit: Cell<usize>,
@@ -53,7 +61,22 @@ pub(super) struct Connection {
 }
 
 /// The other half: whoever runs it moves the bytes.
-pub(super) struct Driver {
+pub(super) enum Driver {
+    H2(Box<H2Driver>),
+    Own(Box<FramedDriver>),
+}
+
+impl Driver {
+    /// Moves bytes until the connection ends. `changed` is called when the peer has changed its limit or sent a GOAWAY.
+    pub(super) async fn run(self, connection: &Connection, tuning: &Tuning, changed: impl Fn()) -> End {
+        match self {
+            Self::H2(driver) => driver.run(connection, tuning, changed).await,
+            Self::Own(driver) => driver.run(connection, tuning, changed).await,
+        }
+    }
+}
+
+pub(super) struct H2Driver {
     h2: h2::client::Connection<Coalesced<Box<dyn Duplex>>, Bytes>,
     drain: Drain<Box<dyn Duplex>>,
 }
@@ -69,21 +92,37 @@ pub(super) enum End {
 }
 
 /// Connects and waits for the peer's SETTINGS. The caller bounds the time.
-pub(super) async fn open(origin: &Origin, tuning: &Tuning, id: u64) -> io::Result<(Rc<Connection>, Driver)> {
+pub(super) async fn open(
+    origin: &Origin,
+    tuning: &Tuning,
+    id: u64,
+    pool: Weak<Pool>,
+) -> io::Result<(Rc<Connection>, Driver)> {
     let dialled = dial(origin, tuning.connect_timeout / 2).await?;
     if dialled.protocol.as_deref().is_some_and(|p| p != b"h2") {
         return Err(io::Error::other("the peer does not speak HTTP/2"));
     }
     let heard = Rc::new(Cell::new(Instant::now()));
-    let (io, drain) = Coalesced::new(dialled.io, Rc::clone(&heard));
-    let (send, h2) = settings(tuning).handshake(io).await.map_err(into_io)?;
-    let mut driver = Driver { h2, drain };
-    poll_fn(|cx| driver.poll_settings(cx)).await?;
+    let (wire, driver, limit) = match tuning.framing {
+        Framing::Own => {
+            let (framed, driver) = framed::open(dialled.io, pool).await?;
+            let limit = driver.limit();
+            (Wire::Own(framed), Driver::Own(Box::new(driver)), limit)
+        }
+        Framing::H2 => {
+            let (io, drain) = Coalesced::new(dialled.io, Rc::clone(&heard));
+            let (send, h2) = settings(tuning).handshake(io).await.map_err(into_io)?;
+            let mut driver = H2Driver { h2, drain };
+            poll_fn(|cx| driver.poll_settings(cx)).await?;
+            let limit = driver.h2.max_concurrent_send_streams();
+            (Wire::H2(RefCell::new(Some(send))), Driver::H2(Box::new(driver)), limit)
+        }
+    };
     let connection = Rc::new(Connection {
         id,
-        send: RefCell::new(Some(send)),
+        wire,
         phase: Cell::new(Phase::Open),
-        limit: Cell::new(driver.h2.max_concurrent_send_streams()),
+        limit: Cell::new(limit),
         in_use: Cell::new(0),
         answered: Cell::new(false),
         refusals: Cell::new(0),
@@ -120,7 +159,7 @@ fn into_io(e: h2::Error) -> io::Error {
 impl Connection {
     /// May a stream be opened now, of `cap` at most?
     pub(super) fn has_room(&self, cap: usize) -> bool {
-        self.in_use.get() < self.limit.get().min(cap) && !self.is_paused()
+        self.in_use.get() < self.limit.get().min(cap) && !self.is_paused() && self.framed().is_none_or(Framed::has_room)
     }
 
     /// What the peer allows, `cap` at most.
@@ -134,8 +173,34 @@ impl Connection {
 
     /// A handle to send one request with; `None` when the connection is of no more use.
     pub(super) fn handle(&self) -> Option<SendRequest<Bytes>> {
-        // A clone for each request: h2 remembers in a handle that its latest stream still waits, and refuses the next.
-        self.send.borrow().clone()
+        match &self.wire {
+            // A clone for each request: h2 remembers in a handle that its latest stream still waits, and refuses the next.
+            Wire::H2(send) => send.borrow().clone(),
+            Wire::Own(_) => None,
+        }
+    }
+
+    /// The handle of bugle's own HTTP/2, if it is that.
+    pub(super) fn framed(&self) -> Option<&Framed> {
+        match &self.wire {
+            Wire::H2(_) => None,
+            Wire::Own(framed) => Some(framed),
+        }
+    }
+
+    /// What the peer allows from now on.
+    pub(super) fn set_limit(&self, limit: usize) {
+        self.limit.set(limit);
+    }
+
+    /// Something was read.
+    pub(super) fn note_heard(&self) {
+        self.heard.set(Instant::now());
+    }
+
+    /// Has its last stream ended, with no other to come?
+    pub(super) fn is_done(&self) -> bool {
+        !self.is_open() && self.in_use.get() == 0
     }
 
     /// No new streams. It closes when the open ones have ended.
@@ -146,8 +211,11 @@ impl Connection {
 
     /// To be called when a permit is gone.
     pub(super) fn close_if_idle(&self) {
-        if self.in_use.get() == 0 && !self.is_open() {
-            self.send.take();
+        if self.is_done() {
+            match &self.wire {
+                Wire::H2(send) => drop(send.take()),
+                Wire::Own(framed) => framed.wake(),
+            }
         }
     }
 
@@ -188,11 +256,14 @@ impl Connection {
         let limit = h2.max_concurrent_send_streams();
         let mut changed = self.limit.replace(limit) != limit;
         // A handle without streams of its own is ready unless a GOAWAY or an error has come.
-        let mut send = self.send.borrow_mut();
-        let gone = send
-            .as_mut()
-            .is_none_or(|send| matches!(send.poll_ready(cx), Poll::Ready(Err(_))));
-        drop(send);
+        let gone = match &self.wire {
+            Wire::H2(send) => {
+                let mut send = send.borrow_mut();
+                send.as_mut()
+                    .is_none_or(|send| matches!(send.poll_ready(cx), Poll::Ready(Err(_))))
+            }
+            Wire::Own(_) => false,
+        };
         if gone && self.is_open() {
             self.retire();
             changed = true;
@@ -201,7 +272,7 @@ impl Connection {
     }
 }
 
-impl Driver {
+impl H2Driver {
     fn poll_settings(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let ended = Pin::new(&mut self.h2).poll(cx);
         let _ = self.drain.poll_drain(cx);
@@ -214,12 +285,16 @@ impl Driver {
         }))
     }
 
-    /// Moves bytes until the connection ends. `changed` is called when the peer has changed its limit or sent a GOAWAY.
-    pub(super) async fn run(mut self, connection: &Connection, tuning: &Tuning, changed: impl Fn()) -> End {
-        let Some(pings) = self.h2.ping_pong() else {
+    async fn run(mut self, connection: &Connection, tuning: &Tuning, changed: impl Fn()) -> End {
+        let Some(mut pings) = self.h2.ping_pong() else {
             return End::Closed;
         };
-        let mut silence = pin!(watch(connection, pings, tuning));
+        let mut silence = pin!(watch(connection, tuning, async || {
+            if pings.ping(Ping::opaque()).await.is_err() {
+                // The connection is ending, which the driver sees for itself.
+                pending::<()>().await;
+            }
+        }));
         poll_fn(|cx| {
             if silence.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(End::Silent);
@@ -242,7 +317,7 @@ impl Driver {
 }
 
 /// Sends a PING into silence; returns when that is not answered either.
-async fn watch(connection: &Connection, mut pings: PingPong, tuning: &Tuning) {
+pub(super) async fn watch(connection: &Connection, tuning: &Tuning, mut ping: impl AsyncFnMut()) {
     let heard = &connection.heard;
     loop {
         let idle = connection.in_use.get() == 0;
@@ -259,16 +334,12 @@ async fn watch(connection: &Connection, mut pings: PingPong, tuning: &Tuning) {
             continue;
         }
         let sent = Instant::now();
-        let mut pong = pin!(pings.ping(Ping::opaque()));
+        let mut pong = pin!(ping());
         loop {
             let deadline = sent.max(heard.get()) + tuning.ping_timeout;
             tokio::select! {
                 biased;
-                answer = &mut pong => match answer {
-                    Ok(_) => break,
-                    // The connection is ending, which the driver sees for itself.
-                    Err(_) => pending().await,
-                },
+                () = &mut pong => break,
                 () = sleep_until(deadline) => {
                     if sent.max(heard.get()) + tuning.ping_timeout <= Instant::now() {
                         return;

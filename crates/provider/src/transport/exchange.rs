@@ -3,21 +3,90 @@
 use bugle_model::Outcome;
 use bytes::{Bytes, BytesMut};
 use h2::{Reason, RecvStream};
-use http::{HeaderMap, Request, StatusCode};
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
+use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout_at};
 
 use super::connection::Connection;
 use super::permit::Permit;
+use crate::Ticket;
+use crate::http2::{self, Indexing};
 
 /// No answer that matters is longer; the rest is not read.
 const MAX_BODY: usize = 64 * 1024;
 
+/// Whose a request is: the sender's number for the target, and the number of the access token that it was sent with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Request {
+    pub(crate) ticket: Ticket,
+    pub(crate) token: u64,
+}
+
+/// Who is told what became of the requests that [`Permit::send`] has sent.
+pub(crate) trait Reply {
+    /// Exactly once for each request, from the task that drives its connection.
+    fn answered(&self, request: Request, answer: Result<Answer<'_>, Failure>);
+}
+
+/// What all requests of an access token have in common.
+pub(crate) struct Head {
+    uri: Uri,
+    headers: HeaderMap,
+    framed: http2::Head,
+}
+
+impl Head {
+    /// A `POST` with headers that live as long as the access token. `None` = it cannot be sent.
+    pub(crate) fn new(uri: Uri, headers: HeaderMap) -> Option<Self> {
+        let path = uri.path_and_query()?.as_str();
+        let mut framed = http2::Head::new(uri.scheme_str()?, uri.authority()?.as_str(), path).ok()?;
+        for (name, value) in &headers {
+            framed = framed
+                .header(name.as_str(), value.to_str().ok()?, Indexing::Table)
+                .ok()?;
+        }
+        Some(Self { uri, headers, framed })
+    }
+
+    pub(super) fn framed(&self) -> &http2::Head {
+        &self.framed
+    }
+
+    fn request(&self) -> http::Request<()> {
+        let mut request = http::Request::new(());
+        *request.method_mut() = Method::POST;
+        *request.version_mut() = Version::HTTP_2;
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers.clone();
+        request
+    }
+}
+
 /// What a peer answered.
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Answer<'a> {
+    pub(crate) status: u16,
+    pub(crate) retry_after: Option<&'a [u8]>,
     /// The body, or its first 64 KiB; a failure where it broke off.
-    pub(crate) body: Result<Bytes, Failure>,
+    pub(crate) body: Result<&'a [u8], Failure>,
+}
+
+/// An answer that was waited for.
+pub(crate) struct Whole {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Result<Bytes, Failure>,
+}
+
+impl Whole {
+    pub(crate) fn answer(&self) -> Answer<'_> {
+        Answer {
+            status: self.status.as_u16(),
+            retry_after: self.headers.get(RETRY_AFTER).map(HeaderValue::as_bytes),
+            body: self.body.as_deref().map_err(|failure| *failure),
+        }
+    }
 }
 
 /// Why there is no answer.
@@ -56,13 +125,40 @@ impl Failure {
 }
 
 impl Permit {
-    /// Sends a request and reads the answer. Dropping the future resets the stream.
+    /// Sends a request with a body in pieces. What becomes of it is told to the pool's [`Reply`], after this has returned.
+    pub(crate) fn send(self, head: &Head, body: &[&[u8]], deadline: Instant, request: Request) {
+        let connection = self.connection_rc();
+        let Some(framed) = connection.framed() else {
+            let (head, body) = (head.request(), body.concat().into());
+            spawn_local(async move {
+                let answer = self.exchange(head, body, deadline).await;
+                self.tell(request, answer.as_ref().map(Whole::answer).map_err(|failure| *failure));
+            });
+            return;
+        };
+        if let Err(permit) = framed.send(self, head, body, deadline, request) {
+            // A GOAWAY or an error that came since the permit, or the connection's stream numbers are used up.
+            permit.retire_connection();
+            spawn_local(async move { permit.tell(request, Err(Failure::Unprocessed)) });
+        }
+    }
+
+    fn tell(self, request: Request, answer: Result<Answer<'_>, Failure>) {
+        let reply = self.reply();
+        // Before the answer is told: whoever hears it may want the next stream.
+        drop(self);
+        if let Some(reply) = reply {
+            reply.answered(request, answer);
+        }
+    }
+
+    /// Sends a request and reads the answer, over h2 only. Dropping the future resets the stream.
     pub(crate) async fn exchange(
         &self,
-        request: Request<()>,
+        request: http::Request<()>,
         body: Bytes,
         deadline: Instant,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Whole, Failure> {
         let connection = self.connection();
         let mut send = connection.handle().ok_or(Failure::Unprocessed)?;
         let Ok((response, mut stream)) = send.send_request(request, false) else {
@@ -83,7 +179,7 @@ impl Permit {
             Ok(body) => body.map_err(|e| broken(connection, &e)),
             Err(_) => Err(Failure::Timeout),
         };
-        Ok(Answer {
+        Ok(Whole {
             status: head.status,
             headers: head.headers,
             body,

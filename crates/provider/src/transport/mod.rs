@@ -1,7 +1,7 @@
 //! HTTP/2 to one origin over several connections, for one sender thread.
 //!
 //! ```text
-//!   Pool ── permit() ──► Permit ── exchange() ──► Answer | Failure
+//!   Pool ── permit() ──► Permit ── send() ──► Reply: Answer | Failure
 //!    │ n × Connection: the h2 handle, the peer's stream limit, how many streams are in use
 //!    └ waiters, first come first served
 //!   each Connection is driven by one task: h2 ⇄ Coalesced writer ⇄ TLS ⇄ TCP, and by a watch that sends PING into silence
@@ -17,6 +17,8 @@ mod backoff;
 mod connect;
 mod connection;
 mod exchange;
+mod framed;
+mod framing;
 mod permit;
 mod pool;
 mod retry_after;
@@ -25,7 +27,7 @@ mod write;
 
 pub(crate) use backoff::Backoff;
 pub(crate) use connect::{Origin, dial};
-pub(crate) use exchange::{Answer, Failure};
+pub(crate) use exchange::{Answer, Failure, Head, Reply, Request, Whole};
 pub(crate) use permit::Permit;
 pub(crate) use pool::Pool;
 pub(crate) use retry_after::{http_date, parse as parse_retry_after};
@@ -33,9 +35,13 @@ pub(crate) use tls::Trust;
 
 use std::time::Duration;
 
+pub use framing::Framing;
+
 /// How patient a pool is, and how large.
 #[derive(Debug, Clone)]
 pub(crate) struct Tuning {
+    /// Whose HTTP/2.
+    pub(crate) framing: Framing,
     /// Connections of this pool, at least 1.
     pub(crate) connections: usize,
     /// Streams per connection; the peer may allow fewer.

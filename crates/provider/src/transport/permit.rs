@@ -6,6 +6,7 @@ use tokio::task::spawn_local;
 use tokio::time::sleep_until;
 
 use super::connection::Connection;
+use super::exchange::Reply;
 use super::pool::Pool;
 
 /// The right to open one stream at once. Given back when dropped.
@@ -20,13 +21,17 @@ impl Permit {
         Self { connection, pool }
     }
 
-    pub(super) fn connection(&self) -> &Connection {
-        &self.connection
+    /// Who is told of answers; `None` = nobody is left.
+    pub(super) fn reply(&self) -> Option<Rc<dyn Reply>> {
+        self.pool.upgrade()?.reply()
     }
 
-    /// Is another request possible over it?
-    pub(crate) fn is_usable(&self) -> bool {
-        self.connection.is_open()
+    pub(super) fn connection_rc(&self) -> Rc<Connection> {
+        Rc::clone(&self.connection)
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
     }
 
     pub(super) fn retire_connection(&self) {

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::connect::Origin;
 use super::connection::{self, Connection, Driver, End};
-use super::exchange::Failure;
+use super::exchange::{Failure, Reply};
 use super::permit::Permit;
 use super::{Backoff, Tuning};
 use crate::metrics::{CONNECTIONS_ENDED_TOTAL, CONNECTIONS_OPEN, CONNECTS_TOTAL};
@@ -31,6 +31,7 @@ pub(crate) struct Pool {
     me: Weak<Pool>,
     origin: Arc<Origin>,
     tuning: Tuning,
+    reply: Weak<dyn Reply>,
     state: RefCell<State>,
 }
 
@@ -52,7 +53,8 @@ struct State {
 }
 
 impl Pool {
-    pub(crate) fn new(origin: Arc<Origin>, tuning: Tuning) -> Rc<Self> {
+    /// `reply` is told what becomes of the requests that are [sent](Permit::send).
+    pub(crate) fn new(origin: Arc<Origin>, tuning: Tuning, reply: Weak<dyn Reply>) -> Rc<Self> {
         Rc::new_cyclic(|me| Self {
             me: me.clone(),
             state: RefCell::new(State {
@@ -67,7 +69,33 @@ impl Pool {
             }),
             origin,
             tuning,
+            reply,
         })
+    }
+
+    pub(super) fn reply(&self) -> Option<Rc<dyn Reply>> {
+        self.reply.upgrade()
+    }
+
+    /// The right to open a stream at once, if there is one and nobody waits for it.
+    pub(crate) fn try_permit(&self) -> Option<Permit> {
+        let permit = {
+            let mut state = self.state.borrow_mut();
+            if state.closed || !state.waiters.is_empty() {
+                return None;
+            }
+            state.grant(self)?
+        };
+        if self.wants_connections() {
+            self.pump();
+        }
+        Some(permit)
+    }
+
+    /// Are there fewer connections than the load asks for?
+    fn wants_connections(&self) -> bool {
+        let state = self.state.borrow();
+        state.open.len() < self.tuning.connections && state.missing(&self.tuning) > 0
     }
 
     /// Waits for the right to open a stream at once, first come first served. Cancel-safe.
@@ -170,7 +198,7 @@ impl Pool {
             if pool.state.borrow().closed {
                 return;
             }
-            let opening = connection::open(&pool.origin, &pool.tuning, id);
+            let opening = connection::open(&pool.origin, &pool.tuning, id, pool.me.clone());
             let opened = timeout(pool.tuning.connect_timeout, opening).await;
             let opened = opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
             match opened {

@@ -33,10 +33,8 @@ fn a_request_is_what_the_reference_says() {
             ok()
         });
         let fcm = client(&config(&google.url(), &file));
-        let accepted = Outcome::Accepted {
-            message_id: "projects/test-project/messages/1".into(),
-        };
-        assert_eq!(fcm.send("abc").await, accepted);
+        let accepted = Outcome::Accepted;
+        assert_eq!(fcm.message_id("abc").await, "projects/test-project/messages/1");
         assert_eq!(fcm.send_to(&TargetKind::Topic("ne\"ws".into())).await, accepted);
         assert_eq!(
             fcm.send_to(&TargetKind::Condition("'a' in topics".into())).await,

@@ -37,7 +37,7 @@ async fn send_all(fcm: &Sending, count: usize) -> usize {
     let one = async |n: usize| {
         loop {
             match fcm.send(&format!("t{n}")).await {
-                Outcome::Accepted { .. } => return,
+                Outcome::Accepted => return,
                 Outcome::Unprocessed => again.set(again.get() + 1),
                 other => panic!("t{n}: {other:?}"),
             }
@@ -295,12 +295,12 @@ fn threads_share_the_configured_connections() {
         (config.connections, config.streams) = (5, 10);
         let fcm = open(&config);
         assert_eq!(fcm.max_open(), 50);
-        let mut shares: Vec<usize> = (0..3).map(|_| fcm.clone().client(3).capacity()).collect();
+        let mut shares: Vec<usize> = (0..3).map(|_| Sending::new(fcm.clone(), 3).client.capacity()).collect();
         shares.sort_unstable();
         assert_eq!(shares, [10, 20, 20]);
         config.connections = 1;
         let fcm = open(&config);
-        let _clients: Vec<_> = (0..3).map(|_| fcm.clone().client(3)).collect();
+        let _clients: Vec<_> = (0..3).map(|_| Sending::new(fcm.clone(), 3)).collect();
         assert_eq!(fcm.max_open(), 30, "each thread has at least one");
     });
 }

@@ -13,3 +13,6 @@ mod connections;
 mod streams;
 mod tls;
 mod tokens;
+
+/// bugle's own HTTP/2; the same tests over h2 are those of `tests/h2`.
+const FRAMING: bugle_provider::Framing = bugle_provider::Framing::Own;

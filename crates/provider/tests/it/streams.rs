@@ -25,11 +25,15 @@ fn spawn(fcm: &Sending, count: usize) -> tokio::task::JoinHandle<Vec<Outcome>> {
 fn never_more_streams_than_the_peer_allows() {
     run(async {
         let (peer, file) = start(Some(10)).await;
+        peer.script(|_| Act::Hold);
         let fcm = client(&config(&peer.url(), &file));
-        let outcomes = fcm.send_many(1_000).await;
-        assert!(outcomes.iter().all(is_accepted));
-        assert_eq!(peer.violations.get(), 0);
-        assert!((2..=10).contains(&peer.most_open.get()), "{}", peer.most_open.get());
+        let sending = spawn(&fcm, 1_000);
+        until("all that is allowed is open", || peer.open.get() == 10).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        peer.script(|_| Act::Accept);
+        peer.release();
+        assert!(sending.await.unwrap().iter().all(is_accepted));
+        assert_eq!((peer.violations.get(), peer.most_open.get()), (0, 10));
         assert_eq!(peer.connections.get(), 1);
         assert_eq!(fcm.client.capacity(), 10);
     });

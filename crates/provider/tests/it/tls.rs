@@ -4,8 +4,8 @@ use std::io::Write;
 use std::sync::Arc;
 
 use bugle_model::{Outcome, SystemClock};
+use bugle_provider::TlsConfig;
 use bugle_provider::fcm::{Config, Fcm};
-use bugle_provider::{Provider, TlsConfig};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use tempfile::NamedTempFile;
@@ -43,7 +43,7 @@ fn open(config: &Config, ca: Option<&NamedTempFile>) -> Result<Sending, bugle_pr
     let tls = TlsConfig {
         extra_ca_file: ca.map_or(String::new(), |file| file.path().to_str().unwrap().into()),
     };
-    Ok(Sending::new(Fcm::open(config, &tls, Arc::new(SystemClock))?.client(1)))
+    Ok(Sending::new(Fcm::open(config, &tls, Arc::new(SystemClock))?, 1))
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bugle_model::{Outcome, Period, SystemClock};
+use bugle_provider::TlsConfig;
 use bugle_provider::fcm::{Config, Fcm};
-use bugle_provider::{Provider, TlsConfig};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
 use serde_json::json;
@@ -77,7 +77,7 @@ fn five_hundred_who_ask_at_once_share_one_exchange() {
         google.token_delay.set(Duration::from_millis(50));
         let file = credentials(&google.token_uri(), "a");
         let fcm = open(&config(&google.url(), &file));
-        let clients = [Sending::new(fcm.clone().client(2)), Sending::new(fcm.client(2))];
+        let clients = [Sending::new(fcm.clone(), 2), Sending::new(fcm, 2)];
         let all = clients.iter().map(|client| client.send_many(250));
         for outcomes in futures_util::future::join_all(all).await {
             assert!(outcomes.iter().all(is_accepted));
@@ -117,7 +117,7 @@ fn a_thread_that_dies_with_the_exchange_leaves_it_to_another() {
                 .build()
                 .unwrap();
             runtime.block_on(LocalSet::new().run_until(async {
-                let sending = Sending::new(doomed.client(2));
+                let sending = Sending::new(doomed, 2);
                 tokio::select! {
                     _ = sending.send("x") => panic!("there is no token"),
                     _ = doom => {}
@@ -125,7 +125,7 @@ fn a_thread_that_dies_with_the_exchange_leaves_it_to_another() {
             }));
         });
         until("the other thread has asked", || google.exchanges.get() == 1).await;
-        let sending = Sending::new(fcm.client(2));
+        let sending = Sending::new(fcm, 2);
         let mut waiting = Box::pin(sending.send("y"));
         assert!(waits(&mut waiting).await);
         google.token_delay.set(Duration::ZERO);
@@ -167,7 +167,7 @@ fn many_401_cost_one_exchange_and_all_are_repeated() {
             }
         });
         let fcm = client(&config(&google.url(), &file));
-        assert!(fcm.send_many(300).await.iter().all(is_accepted));
+        assert!(fcm.send_many_again(300).await.iter().all(is_accepted));
         assert_eq!(google.exchanges.get(), 2);
         assert!(google.sends.get() <= 600);
     });
@@ -191,7 +191,7 @@ fn a_401_that_stays_is_the_credentials_fault_and_hammers_nobody() {
             exchange_refused: false,
         };
         for _ in 0..5 {
-            assert!(fcm.send_many(50).await.iter().all(|outcome| *outcome == denied));
+            assert!(fcm.send_many_again(50).await.iter().all(|outcome| *outcome == denied));
             assert!(is_accepted(&fcm.send("good").await));
         }
         assert_eq!(google.exchanges.get(), 2, "one replacement within seconds");

@@ -10,7 +10,8 @@
 //!   nothing is trimmed, nothing is kept per push, and the streams of quiet apps are empty keys.
 //! - **One consumer group**, `senders`; a process is a consumer. What a process has read goes through an embedded queue of its own ([`Memory`]), which
 //!   takes turns, knows the pages in work, and holds routes; `Hands` remembers which entries are behind each page, to be
-//!   acknowledged together. A process reads no more than its callers have just asked for, so that a slow one does not hoard.
+//!   acknowledged together. A process reads no more than its callers have just asked for, so that a slow one does not hoard; a caller who
+//!   comes again and again counts as one who waits, or a flood of one lane would keep the other's entries from being read.
 //! - **Entries of the dead** are claimed (`XAUTOCLAIM`) after twice the lease, in bounded steps. If the page is in work after all, the ledger refuses it and the
 //!   entry goes.
 //! - **An outbox** per lane and process: references to be added, those that are due within 90 s by their time, and acknowledgements. It is bounded;

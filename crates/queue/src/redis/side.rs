@@ -18,6 +18,8 @@ use crate::metrics as names;
 const AHEAD: usize = 256;
 /// Somebody who asked no longer ago takes pages: the next call comes when the last pages are in work.
 const RECENT: Duration = Duration::from_secs(1);
+/// The same for bulk pages: while urgent ones are there a call returns at once, and who asks again and again must find bulk pages too.
+const RECENT_BULK: Duration = Duration::from_millis(100);
 /// References of one lane that are read for callers at most.
 const MOST: usize = 1_024;
 /// The second look after Redis may have lost everything: by then what was on its way can be told from what is lost.
@@ -57,6 +59,8 @@ struct Demand {
     /// Pages that callers wait for.
     waiting: usize,
     asked: Option<Instant>,
+    /// How many pages were asked for then.
+    pages: usize,
 }
 
 impl Side {
@@ -158,6 +162,7 @@ impl Side {
             let mut demand = self.demand();
             demand.waiting += pages;
             demand.asked = Some(Instant::now());
+            demand.pages = pages;
             drop(demand);
             self.wanted.notify_one();
         }
@@ -170,11 +175,12 @@ impl Side {
             return 0;
         }
         let demand = self.demand();
-        let recently = demand.asked.is_some_and(|asked| asked.elapsed() < RECENT);
+        let asked_within = |time| demand.asked.is_some_and(|asked| asked.elapsed() < time);
         // A bulk page is work for long: only for those who wait, and the next ones. Urgent ones are short, and the way here is longer than they are.
         match self.lane {
+            Lane::Bulk if asked_within(RECENT_BULK) => (demand.waiting.max(demand.pages) * 2).min(MOST),
             Lane::Bulk => (demand.waiting * 2).min(MOST),
-            Lane::Urgent if recently || demand.waiting > 0 => demand.waiting.clamp(AHEAD, MOST),
+            Lane::Urgent if demand.waiting > 0 || asked_within(RECENT) => demand.waiting.clamp(AHEAD, MOST),
             Lane::Urgent => 0,
         }
     }

@@ -3,6 +3,7 @@
 
 mod backend;
 mod contract;
+mod lanes;
 mod processes;
 mod redis_faults;
 mod redis_servers;

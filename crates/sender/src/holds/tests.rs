@@ -8,7 +8,7 @@ use bugle_model::{
     AppId, Clock, Invalid, Lane, NewPush, Next, PageRef, Provider, PushUid, Recipient, Report, Route, TargetKind, Token,
 };
 use bugle_provider::dry_run::DryRun;
-use bugle_provider::{Client, Prepared, Provider as Delivers, Slot};
+use bugle_provider::{Client, Outcomes, Prepared, Provider as Delivers, Slot, Ticket};
 use bugle_queue::memory::Memory;
 use bugle_store::{Handover, Store};
 use bugle_testkit::TestClock;
@@ -19,6 +19,7 @@ use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::limits::{Limits, Paces};
 use crate::routes::Routes;
 use crate::thread::Parts;
 use crate::{Config, report};
@@ -66,8 +67,12 @@ impl Client for NoSlot {
         })))
     }
 
-    fn send(&self, slot: Slot, push: &Prepared, target: &TargetKind) -> Pin<Box<dyn Future<Output = Outcome>>> {
-        self.0.send(slot, push, target)
+    fn try_slot(&self) -> Option<Slot> {
+        None
+    }
+
+    fn send(&self, slot: Slot, push: &Prepared, target: &TargetKind, ticket: Ticket) {
+        self.0.send(slot, push, target, ticket);
     }
 
     fn capacity(&self) -> usize {
@@ -86,8 +91,8 @@ impl Delivers for NoExchange {
         self.0.name()
     }
 
-    fn client(self: Arc<Self>, threads: usize) -> Box<dyn Client> {
-        Box::new(NoSlot(Arc::clone(&self.0).client(threads)))
+    fn client(self: Arc<Self>, threads: usize, outcomes: Rc<dyn Outcomes>) -> Box<dyn Client> {
+        Box::new(NoSlot(Arc::clone(&self.0).client(threads, outcomes)))
     }
 
     fn max_open(&self) -> usize {
@@ -137,6 +142,7 @@ impl World {
                 provider.map(|provider| ((app.clone(), Provider::Fcm), provider)),
             )),
             longest_request: Duration::from_secs(1),
+            limits: Limits::new(&[], &Paces::new(), 1),
             stop: CancellationToken::new(),
             abort: CancellationToken::new(),
         });

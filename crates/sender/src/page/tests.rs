@@ -60,7 +60,7 @@ fn dead() -> (Outcome, Ending) {
 }
 
 fn accepted() -> (Outcome, Ending) {
-    (Outcome::Accepted { message_id: "m".into() }, Ending::Sent)
+    (Outcome::Accepted, Ending::Sent)
 }
 
 #[test]

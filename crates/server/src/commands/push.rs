@@ -78,6 +78,9 @@ pub(crate) struct Send {
     /// The push's uid, so that asking again sends nothing again; by default the server makes one
     #[arg(long, value_name = "UID")]
     uid: Option<String>,
+    /// How soon, among other pushes: urgent or bulk; by default few devices or tokens and topics are urgent, the rest is bulk
+    #[arg(long, value_name = "LANE", value_parser = ["urgent", "bulk"])]
+    priority: Option<String>,
     /// Stay until it has ended, with a progress bar, and print its account
     #[arg(long)]
     watch: bool,
@@ -128,6 +131,9 @@ impl Send {
         };
         if let Some(uid) = &self.uid {
             request.insert("uid".to_owned(), uid.as_str().into());
+        }
+        if let Some(priority) = &self.priority {
+            request.insert("priority".to_owned(), priority.as_str().into());
         }
         Ok(request.into())
     }

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use clap::Args;
+use bugle_sim::BlindTokens;
+use clap::{Args, ValueEnum};
 
 use crate::config::Log;
 use crate::telemetry;
@@ -45,9 +46,16 @@ pub(crate) struct Simulate {
     /// Threads of the blind port
     #[arg(long, value_name = "N", default_value_t = 1, requires = "blind", value_parser = clap::value_parser!(u16).range(1..=256))]
     blind_threads: u16,
-    /// Let the blind port count distinct tokens
-    #[arg(long, requires = "blind")]
-    blind_tokens: bool,
+    /// Let the blind port count distinct tokens, by their hashes or by the nine digits that each begins with, which is cheaper
+    #[arg(long, value_name = "HOW", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "hashes", requires = "blind")]
+    blind_tokens: Option<CountTokens>,
+}
+
+/// How the blind port counts distinct tokens.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum CountTokens {
+    Hashes,
+    Numbers,
 }
 
 impl Simulate {
@@ -83,7 +91,11 @@ impl Simulate {
             blind: self.blind,
             blind_listen: self.blind.then(|| self.blind_listen.unwrap_or_else(next_port)),
             blind_threads: self.blind_threads.into(),
-            blind_tokens: self.blind_tokens,
+            blind_tokens: match self.blind_tokens {
+                Some(CountTokens::Numbers) => BlindTokens::Numbers,
+                Some(CountTokens::Hashes) => BlindTokens::Hashes,
+                None => BlindTokens::Uncounted,
+            },
             ..bugle_sim::Config::default()
         }
     }

@@ -48,7 +48,21 @@ async fn a_push_from_the_command_line_arrives_and_its_account_is_printed() {
 
     let (ok, ..) = run(push(&world, &args));
     assert!(ok);
-    let (ok, out, _) = run(push(&world, &["send", "--token", "token-x", "--title", "t", "--watch"]));
+    let (ok, _, err) = run(push(&world, &[&args[..], &["--priority", "urgent"]].concat()));
+    assert!(!ok && err.contains("another push has this uid"), "{err}");
+    let (ok, out, _) = run(push(
+        &world,
+        &[
+            "send",
+            "--token",
+            "token-x",
+            "--title",
+            "t",
+            "--priority",
+            "bulk",
+            "--watch",
+        ],
+    ));
     assert!(ok && out.contains("done"), "{out}");
     assert_eq!(
         world.sim.stats().class(bugle_sim::Outcome::Accepted),
@@ -88,7 +102,7 @@ async fn a_whole_request_is_read_from_a_file_or_from_standard_input() {
 async fn wrong_use_is_answered_with_what_to_do() {
     let world = World::start(json!({}), &[]).await;
     std::fs::write(world.server.dir.path().join("wrong.json"), "[]").unwrap();
-    let cases: [(&[&str], &str); 10] = [
+    let cases: [(&[&str], &str); 11] = [
         (&["send", "--title", "t"], "to whom?"),
         (&["send", "--channel", "c"], "what?"),
         (
@@ -99,6 +113,10 @@ async fn wrong_use_is_answered_with_what_to_do() {
         (&["send", "--json", "gone.json"], "--json: cannot read gone.json"),
         (&["send", "--json", "wrong.json"], "expected an object with recipient"),
         (&["send", "--channel", "c", "--title", "t", "--uid", "no spaces"], "uid"),
+        (
+            &["send", "--channel", "c", "--title", "t", "--priority", "high"],
+            "[possible values: urgent, bulk]",
+        ),
         (&["status", "nobody"], "knows no push with the uid \"nobody\""),
         (&["watch", "nobody"], "knows no push with the uid \"nobody\""),
         (

@@ -23,6 +23,7 @@ CREATE TABLE pushes (
     progress    bytea,                       -- codec::progress; its counts are the page's account once it is settled
     lease_until timestamptz,                 -- NULL = free
     epoch       bigint   NOT NULL DEFAULT 0, -- the fence: one more with every lease
+    taker       bigint,                      -- which take has it, or had it last: a random number
     -- Erased when the push ends.
     channels    text,                        -- JSON list; NULL = explicit targets
     targets     bytea,                       -- codec::targets of its own page
@@ -78,7 +79,8 @@ CREATE TABLE pages (
     expected    bigint   NOT NULL,
     progress    bytea,                       -- codec::progress; NULL = never worked on
     lease_until timestamptz,                 -- NULL = free
-    epoch       bigint   NOT NULL DEFAULT 0  -- the fence: one more with every lease
+    epoch       bigint   NOT NULL DEFAULT 0, -- the fence: one more with every lease
+    taker       bigint                       -- as above
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000);
 
 CREATE UNIQUE INDEX pages_by_id  ON pages (push, route, seq);

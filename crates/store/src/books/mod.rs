@@ -16,6 +16,7 @@
 //! | `ending` | what is counted of pages that nobody sends |
 //! | `status` | the account of a push that is in work |
 //! | `hold` | how a route goes on hold and comes back |
+//! | `quota` | how much of a provider's quota a process gets |
 //! | `codes` | numbers and words of rows as values |
 //!
 //! The registry's rules are in `registry`, beside its trait; how blobs are written is in `codec`.
@@ -28,6 +29,7 @@ pub(crate) mod left_over;
 pub(crate) mod page;
 pub(crate) mod plan;
 pub(crate) mod push;
+pub(crate) mod quota;
 pub(crate) mod reports;
 pub(crate) mod status;
 pub(crate) mod target;

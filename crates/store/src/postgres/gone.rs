@@ -2,9 +2,6 @@
 //!
 //! Whoever forgets a device has locked its row before and looked at it again: a device that was registered meanwhile is another one.
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::{BTreeMap, HashMap};
 
 use bugle_model::{DeviceKey, Provider, Timestamp, Token};

@@ -11,6 +11,7 @@ use crate::{Error, Result};
 const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/postgres/0001_registry.sql"),
     include_str!("../../migrations/postgres/0002_ledger.sql"),
+    include_str!("../../migrations/postgres/0003_quotas.sql"),
 ];
 
 /// Names the lock within the database: "bugle" in ASCII.
@@ -72,7 +73,7 @@ async fn had(conn: &mut PgConnection, known: usize) -> Result<usize> {
 /// A database that has tables of these names, which are not bugle's.
 async fn foreign(conn: &mut PgConnection) -> Result<()> {
     let found: Option<String> = sqlx::query_scalar(
-        "SELECT name FROM unnest(ARRAY['apps', 'devices', 'subscriptions', 'gone', 'pushes', 'legs', 'pages', 'page_targets', 'holds']) name
+        "SELECT name FROM unnest(ARRAY['apps', 'devices', 'subscriptions', 'gone', 'pushes', 'legs', 'pages', 'page_targets', 'holds', 'quotas']) name
           WHERE to_regclass(name) IS NOT NULL LIMIT 1",
     )
     .fetch_optional(conn)

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::rand;
 use bugle_model::{Clock, PageRef};
 use futures_util::future::BoxFuture;
 use sqlx::pool::PoolConnection;
@@ -205,6 +206,13 @@ impl Shared {
     fn too_slow(&self) -> Error {
         too_slow(self.timeout)
     }
+}
+
+/// A number that nobody else has.
+pub(super) fn random() -> Result<i64> {
+    let mut bytes = [0; 8];
+    rand::fill(&mut bytes).map_err(|error| Error::Unavailable(error.into()))?;
+    Ok(i64::from_ne_bytes(bytes))
 }
 
 /// The server has not answered in this time.

@@ -1,8 +1,5 @@
 //! Devices that a provider declared dead, or that were not registered for long: forgotten, kept aside, put back, purged.
 
-#[cfg(test)]
-mod tests;
-
 use bugle_model::{DeviceKey, Provider, PushUid, Route, Timestamp, Token};
 use rusqlite::Connection;
 

@@ -39,7 +39,7 @@ use bugle_model::Clock;
 use self::apps::Apps;
 use self::checkpoint::Checkpointer;
 use self::connections::Connections;
-use self::ledger::Leases;
+use self::ledger::{Leases, Quotas};
 use self::lock::Lock;
 use self::readers::Readers;
 use self::writer::Writer;
@@ -54,6 +54,7 @@ pub struct Store {
     writer: Writer,
     apps: Apps,
     leases: Leases,
+    quotas: Quotas,
     clock: Arc<dyn Clock>,
     _locks: Vec<Lock>,
 }
@@ -85,6 +86,7 @@ pub fn open(
         writer,
         apps,
         leases: Leases::default(),
+        quotas: Quotas::default(),
         clock,
         _locks: locks,
     }))

@@ -2,6 +2,7 @@
 
 mod accept;
 mod covered;
+mod cut_off;
 mod end;
 mod expand;
 mod holds;
@@ -10,6 +11,7 @@ mod model;
 mod plans;
 mod postgres_plans;
 mod processes;
+mod quota;
 mod race;
 mod reject;
 mod report;

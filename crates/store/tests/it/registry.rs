@@ -2,6 +2,7 @@
 
 mod concurrency;
 mod filters;
+mod gone;
 mod inactive;
 mod paging;
 mod plans;

@@ -29,6 +29,7 @@ mod leftovers;
 mod legs;
 pub(super) mod own;
 mod pages;
+mod quota;
 mod replica;
 mod report;
 mod reread;
@@ -45,13 +46,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bugle_model::{
-    Accepted, AppId, Flow, Hold, HoldReason, Lane, NewPush, PageId, PageRef, PushKey, PushStatus, PushUid, Report,
-    Route, Taken, Target, Timestamp, Verdict,
+    Accepted, AppId, Flow, Hold, HoldReason, Lane, NewPush, PageId, PageRef, Provider, PushKey, PushStatus, PushUid,
+    Report, Route, Taken, Target, Timestamp, Verdict,
 };
 
 use super::Store;
 use crate::Result;
 use crate::ledger::{Expansion, Ledger, OpenLeg, Swept, Walk};
+use crate::quota::{Draw, Grant};
 
 #[async_trait]
 impl Ledger for Store {
@@ -150,6 +152,12 @@ impl Ledger for Store {
     async fn holds(&self) -> Result<Vec<Hold>> {
         let shared = Arc::clone(&self.shared);
         self.run(async move { holds::all(&shared).await }).await
+    }
+
+    async fn draw(&self, app: &AppId, provider: Provider, draw: Draw) -> Result<Grant> {
+        let (shared, app) = (Arc::clone(&self.shared), app.clone());
+        self.run(async move { quota::draw(&shared, &app, provider, draw).await })
+            .await
     }
 
     async fn sweep(&self, now: Timestamp) -> Result<Swept> {

@@ -9,13 +9,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::rand;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
+use crate::postgres::shared::random;
 use crate::{Error, Handover, Result};
 
 const CHANNEL: &str = "bugle_legs";
@@ -41,7 +41,8 @@ pub(in crate::postgres) struct LegBell {
 impl LegBell {
     /// Starts both tasks. What others announce from now on is heard.
     pub(in crate::postgres) async fn start(pool: &PgPool, handover: Arc<dyn Handover>) -> Result<Self> {
-        let me = name()?;
+        // What this store signs its notifications with, so as not to hear itself.
+        let me = format!("{:016x}", random()?);
         let (rung, heard) = mpsc::channel(1);
         tokio::spawn(announce(pool.clone(), heard, me.clone()));
         let options = pool.connect_options();
@@ -62,13 +63,6 @@ impl Drop for LegBell {
         // The other task ends when it has announced what was rung.
         self.listener.abort();
     }
-}
-
-/// What this store signs its notifications with, so as not to hear itself.
-fn name() -> Result<String> {
-    let mut bytes = [0; 8];
-    rand::fill(&mut bytes).map_err(|error| Error::Unavailable(error.into()))?;
-    Ok(format!("{:016x}", u64::from_ne_bytes(bytes)))
 }
 
 async fn announce(pool: PgPool, mut rung: mpsc::Receiver<()>, me: String) {

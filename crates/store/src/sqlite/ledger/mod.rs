@@ -25,6 +25,7 @@ mod holds;
 mod leases;
 mod leftovers;
 mod pages;
+mod quota;
 mod report;
 mod rows;
 mod settle;
@@ -38,11 +39,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bugle_model::{
-    Accepted, AppId, Flow, Hold, HoldReason, Lane, NewPush, PageId, PageRef, PushKey, PushStatus, PushUid, Recipient,
-    Report, Route, Taken, Target, Timestamp, Verdict,
+    Accepted, AppId, Flow, Hold, HoldReason, Lane, NewPush, PageId, PageRef, Provider, PushKey, PushStatus, PushUid,
+    Recipient, Report, Route, Taken, Target, Timestamp, Verdict,
 };
 
 pub(super) use self::leases::Leases;
+pub(super) use self::quota::Quotas;
 use super::Store;
 use super::apps::Apps;
 use super::writer::{Cost, Tx};
@@ -51,6 +53,7 @@ use crate::books::plan::Plan;
 use crate::books::reports::{Repeats, chunks};
 use crate::books::{MAX_REMOVALS, MAX_STEP};
 use crate::ledger::{Expansion, Ledger, OpenLeg, Swept, Walk};
+use crate::quota::{Draw, Grant};
 
 /// What jobs need beside their connection.
 #[derive(Clone)]
@@ -216,6 +219,10 @@ impl Ledger for Store {
     async fn holds(&self) -> Result<Vec<Hold>> {
         let cx = self.context();
         self.readers.run(move |conn| holds::all(conn, &cx)).await
+    }
+
+    async fn draw(&self, app: &AppId, provider: Provider, draw: Draw) -> Result<Grant> {
+        Ok(self.quotas.draw(app, provider, &draw))
     }
 
     async fn sweep(&self, now: Timestamp) -> Result<Swept> {

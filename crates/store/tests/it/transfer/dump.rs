@@ -16,7 +16,7 @@ const TABLES: [&str; 8] = [
 ];
 
 /// Columns that only PostgreSQL has: all pages come free, and the hash is another one.
-const ITS_OWN: [&str; 4] = ["lease_until", "epoch", "accepted_at_lsn", "token_hash"];
+const ITS_OWN: [&str; 5] = ["lease_until", "epoch", "taker", "accepted_at_lsn", "token_hash"];
 
 /// The tables with their columns and those's types.
 fn columns(database: &Database, table: &str) -> Vec<(String, String)> {

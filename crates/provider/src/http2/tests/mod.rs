@@ -1,0 +1,5 @@
+mod flow;
+mod hostile;
+mod interop;
+pub(super) mod peer;
+mod rules;
