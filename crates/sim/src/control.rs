@@ -25,6 +25,7 @@ GET  /sim/rates                 messages in each of the last seconds
 GET  /sim/tokens                what became of each token; ?class=accepted&limit=1000&after=CURSOR
 GET  /sim/tokens/TOKEN          what became of one
 GET  /sim/messages              the newest accepted messages
+GET  /sim/marks                 when tokens from 900000000 on arrived, with --blind-tokens=numbers
 GET  /sim/settings              how it behaves
 POST /sim/settings              change that: a JSON merge patch
 POST /sim/reset                 forget statistics, tokens and messages
@@ -42,6 +43,13 @@ pub(crate) fn answer(shared: &Arc<Shared>, method: &Method, path: &str, query: O
         ("GET", "/stats") => json(&shared.report()),
         ("GET", "/rates") => json(&shared.rates.seconds()),
         ("GET", "/messages") => json(&shared.messages.list()),
+        ("GET", "/marks") => match &shared.blind_numbers {
+            Some(numbers) => json(&numbers.marks()),
+            None => wrong(
+                StatusCode::NOT_FOUND,
+                "nothing is marked without --blind-tokens=numbers",
+            ),
+        },
         ("GET", "/settings") => json(&*shared.settings()),
         ("POST", "/settings") => settings(shared, body),
         ("POST", "/reset") => {

@@ -29,6 +29,7 @@
 //! | `GET /sim/tokens?class=&after=&limit=` | [`TokenPage`]: what became of each token, of one class or of all; `limit` 1 to 10000 (1000), `after` is the `next` of the page before |
 //! | `GET /sim/tokens/{token}` | [`TokenCounts`] of one token (percent-encoded) |
 //! | `GET /sim/messages` | the newest accepted messages, [`SeenMessage`], newest last |
+//! | `GET /sim/marks` | with [`BlindTokens::Numbers`]: `clock_us`, microseconds since the start, and `marks`, number and time of each token from 900000000 on |
 //! | `GET /sim/settings`, `POST /sim/settings` | [`Settings`]; changed by a JSON merge patch, unknown names are 400 |
 //! | `POST /sim/reset` | forgets statistics, tokens and messages; settings and access tokens stay |
 //! | `POST /sim/revoke` | makes every access token invalid |
@@ -111,8 +112,8 @@
 //!
 //! With [`Config::blind`] there is a second port, [`Sim::blind_endpoint`], whose HTTP/2 is answered without being
 //! looked at: 200 to every request that ends. It exists for measuring speed on a machine that runs the sender too. Its
-//! requests are counted in [`Stats`] as accepted, and with [`Config::blind_tokens`] its distinct tokens too, by hashes;
-//! no setting but `stream_limit` has a meaning there. Exchanges of tokens stay with the first port.
+//! requests are counted in [`Stats`] as accepted, and with [`Config::blind_tokens`] its distinct tokens too; of the
+//! settings only `stream_limit`, `latency` and `latency_ms` have a meaning there. Exchanges of tokens stay with the first port.
 //!
 //! Invariant: the sum of [`Stats::outcomes`] plus what is still open is [`Stats::requests`], and the sum over the
 //! listing of tokens is the same, less what named no target and what was sent blindly.
@@ -144,7 +145,7 @@ mod stats;
 mod tally;
 mod wire;
 
-pub use config::Config;
+pub use config::{BlindTokens, Config};
 pub use error::{Error, Result};
 pub use fault::{Fault, Outcome};
 pub use identity::Files;

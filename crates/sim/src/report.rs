@@ -33,4 +33,8 @@ pub struct BlindStats {
     pub bytes_read: u64,
     /// Bodies in which no token was found, where tokens are counted.
     pub without_token: u64,
+    /// Answers that were kept back because the settings have a latency.
+    pub late: u64,
+    /// How long those were kept back, in microseconds, all together.
+    pub late_us: u64,
 }

@@ -9,9 +9,9 @@ use http::header::{AUTHORIZATION, HOST};
 use http::request::Parts;
 use http::{Method, StatusCode};
 
-use crate::blind::{self, Tokens};
+use crate::blind::{self, Numbers, Tokens};
 use crate::choice::scramble;
-use crate::config::Config;
+use crate::config::{BlindTokens, Config};
 use crate::error::Result;
 use crate::fault::Outcome;
 use crate::identity::{Identity, fill};
@@ -38,6 +38,7 @@ pub(crate) struct Shared {
     /// Whether there is a blind sink.
     has_blind: bool,
     pub(crate) blind_tokens: Option<Tokens>,
+    pub(crate) blind_numbers: Option<Numbers>,
     settings: RwLock<Arc<Settings>>,
     /// The first half of every message id: another for each start, so that ids stay unique over a restart.
     run: u64,
@@ -59,7 +60,8 @@ impl Shared {
             rates: Rates::new(),
             blind: blind::Counters::default(),
             has_blind: config.blind,
-            blind_tokens: (config.blind && config.blind_tokens).then(Tokens::new),
+            blind_tokens: (config.blind && config.blind_tokens == BlindTokens::Hashes).then(Tokens::new),
+            blind_numbers: (config.blind && config.blind_tokens == BlindTokens::Numbers).then(Numbers::new),
             settings: RwLock::new(Arc::new(config.settings.clone())),
             run: u64::from_be_bytes(run),
             names: AtomicU64::new(0),
@@ -81,8 +83,12 @@ impl Shared {
 
     pub(crate) fn stats(&self) -> Stats {
         let mut sums = self.tally.sums();
-        if let Some(tokens) = &self.blind_tokens {
-            let (distinct, repeats) = tokens.sums();
+        let blind = match (&self.blind_numbers, &self.blind_tokens) {
+            (Some(numbers), _) => Some(numbers.sums()),
+            (None, Some(tokens)) => Some(tokens.sums()),
+            (None, None) => None,
+        };
+        if let Some((distinct, repeats)) = blind {
             sums.tokens += distinct;
             sums.classes[Outcome::Accepted.index()] += distinct;
             sums.repeats += repeats;
@@ -111,6 +117,9 @@ impl Shared {
         self.blind.reset();
         if let Some(tokens) = &self.blind_tokens {
             tokens.reset();
+        }
+        if let Some(numbers) = &self.blind_numbers {
+            numbers.reset();
         }
         self.rates.reset(Instant::now());
     }

@@ -10,6 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
+use super::delays::Delays;
+use super::numbers::{Numbers, Seen};
 use super::sink::Sink;
 use super::tokens::Tokens;
 use crate::fault::Outcome;
@@ -29,6 +31,9 @@ pub(crate) struct Counters {
     writes: AtomicU64,
     bytes_read: AtomicU64,
     without_token: AtomicU64,
+    /// Answers that were late because they had to be.
+    late: AtomicU64,
+    late_us: AtomicU64,
 }
 
 impl Counters {
@@ -39,11 +44,21 @@ impl Counters {
             writes: load(&self.writes),
             bytes_read: load(&self.bytes_read),
             without_token: load(&self.without_token),
+            late: load(&self.late),
+            late_us: load(&self.late_us),
         }
     }
 
     pub(crate) fn reset(&self) {
-        for counter in [&self.requests, &self.writes, &self.bytes_read, &self.without_token] {
+        let counters = [
+            &self.requests,
+            &self.writes,
+            &self.bytes_read,
+            &self.without_token,
+            &self.late,
+            &self.late_us,
+        ];
+        for counter in counters {
             counter.store(0, Ordering::Relaxed);
         }
     }
@@ -68,28 +83,40 @@ pub(super) async fn serve(stream: TcpStream, shared: &Shared, acceptor: TlsAccep
 
 async fn rounds(mut io: impl AsyncRead + AsyncWrite + Unpin, shared: &Shared) -> io::Result<()> {
     let mut sink = Sink::new(shared.settings().stream_limit, &shared.message_name(true));
+    let mut delays = Delays::new();
+    let mut bodies = Bodies::new(shared);
     let mut input = vec![0; ROUND];
     let mut filled = 0;
     let mut out = Vec::with_capacity(ROUND / 4);
     sink.greet(&mut out);
     loop {
+        if delays.next().is_some() {
+            answer_due(&mut delays, &mut sink, &mut out, shared)?;
+        }
         if !out.is_empty() {
             io.write_all(&out).await?;
             io.flush().await?;
             out.clear();
         }
-        let read = poll_fn(|cx| fill(&mut io, &mut input[filled..], cx)).await?;
+        let arrived = poll_fn(|cx| fill(&mut io, &mut input[filled..], cx));
+        let read = match delays.next() {
+            None => arrived.await?,
+            Some(due) => tokio::select! {
+                biased;
+                read = arrived => read?,
+                () = tokio::time::sleep_until(due.into()) => continue,
+            },
+        };
         if read == 0 {
             return Ok(());
         }
         filled += read;
+        let settings = shared.settings();
+        sink.delaying = settings.latency.is_some() || settings.latency_ms > 0;
         let answered = sink.answered;
-        let mut bodies = Bodies {
-            tokens: shared.blind_tokens.as_ref(),
-            without: 0,
-        };
         let taken = sink.take(&input[..filled], &mut out, |body| bodies.look_at(body));
-        count(shared, sink.answered - answered, read, bodies.without);
+        count(shared, sink.answered - answered, read, bodies.take_without());
+        delays.add(&mut sink.unanswered, || shared.latency(&settings));
         match taken {
             Ok(used) => {
                 input.copy_within(used..filled, 0);
@@ -105,17 +132,46 @@ async fn rounds(mut io: impl AsyncRead + AsyncWrite + Unpin, shared: &Shared) ->
     }
 }
 
+fn answer_due(delays: &mut Delays, sink: &mut Sink, out: &mut Vec<u8>, shared: &Shared) -> io::Result<()> {
+    let answered = sink.answered;
+    let mut violation = None;
+    let (late, waited) = delays.take(|stream| violation = sink.answer(stream, out).err().or(violation));
+    shared.blind.late.fetch_add(late, Ordering::Relaxed);
+    shared.blind.late_us.fetch_add(waited, Ordering::Relaxed);
+    count(shared, sink.answered - answered, 0, 0);
+    violation.map_or(Ok(()), |text| Err(io::Error::new(io::ErrorKind::InvalidData, text)))
+}
+
 /// What is done with the last frame of each body.
 struct Bodies<'a> {
     tokens: Option<&'a Tokens>,
+    numbers: Option<&'a Numbers>,
+    /// Where the last body had its token.
+    place: usize,
     without: u64,
 }
 
-impl Bodies<'_> {
+impl<'a> Bodies<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        Self {
+            tokens: shared.blind_tokens.as_ref(),
+            numbers: shared.blind_numbers.as_ref(),
+            place: 0,
+            without: 0,
+        }
+    }
+
     fn look_at(&mut self, body: &[u8]) {
-        if let Some(tokens) = self.tokens {
+        if let Some(numbers) = self.numbers {
+            self.without += u64::from(numbers.see(body, &mut self.place) == Seen::Nothing);
+        } else if let Some(tokens) = self.tokens {
             self.without += u64::from(!tokens.see(body));
         }
+    }
+
+    /// How many bodies had no token since this was asked last.
+    fn take_without(&mut self) -> u64 {
+        std::mem::take(&mut self.without)
     }
 }
 
@@ -138,7 +194,9 @@ fn fill(io: &mut (impl AsyncRead + Unpin), buffer: &mut [u8], cx: &mut Context<'
 fn count(shared: &Shared, answered: u64, read: usize, without_token: u64) {
     let add = |counter: &AtomicU64, more: u64| counter.fetch_add(more, Ordering::Relaxed);
     let blind = &shared.blind;
-    add(&blind.bytes_read, u64::try_from(read).unwrap_or(u64::MAX));
+    if read > 0 {
+        add(&blind.bytes_read, u64::try_from(read).unwrap_or(u64::MAX));
+    }
     if without_token > 0 {
         add(&blind.without_token, without_token);
     }

@@ -11,9 +11,12 @@
 //! - [`sink::Sink`] is the protocol without I/O: bytes in, bytes out, a few numbers of state for each connection and
 //!   none for each stream. Header blocks are never decoded, so neither path, method nor bearer is known.
 //! - [`connection`] reads all that has arrived, and writes all the answers to it at once.
-//! - [`tokens::Tokens`], where it is asked for, counts distinct tokens by 64-bit hashes.
+//! - [`delays::Delays`] keeps answers back where the settings give a latency.
+//! - [`tokens::Tokens`], where it is asked for, counts distinct tokens by 64-bit hashes; [`numbers::Numbers`] by the number that each begins with.
 
 mod connection;
+mod delays;
+mod numbers;
 mod sink;
 mod tokens;
 
@@ -34,6 +37,7 @@ use crate::server::{ACCEPT_PAUSE, OpenConnection};
 use crate::shared::Shared;
 
 pub(crate) use self::connection::Counters;
+pub(crate) use self::numbers::Numbers;
 pub(crate) use self::tokens::Tokens;
 
 /// A running blind sink. Dropping it stops it too.

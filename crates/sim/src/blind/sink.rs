@@ -1,7 +1,7 @@
 //! The protocol of the blind sink, without I/O: RFC 9113 as far as a server needs it that wants to know nothing.
 //!
 //! Of each frame the head is read, and of SETTINGS, PING and `WINDOW_UPDATE` the payload. A stream has ended when a
-//! frame with `END_STREAM` has, and is answered at once; nothing is kept for a stream that is open. The receive
+//! frame with `END_STREAM` has, and is answered at once; nothing is kept for a stream that is open (only its number, where answers are to be late). The receive
 //! windows are wide and given back by the megabyte, the send window of the connection is respected (answers that do
 //! not fit wait), and that of a stream needs no account as long as it holds one answer.
 
@@ -64,6 +64,9 @@ pub(super) struct Sink {
     held: VecDeque<u32>,
     /// The client wants to hear about the size of a table that we do not use.
     resize_table: bool,
+    /// Streams that end are not answered but put into `unanswered`, for the caller to answer later.
+    pub(super) delaying: bool,
+    pub(super) unanswered: Vec<u32>,
 }
 
 struct Frame<'a> {
@@ -91,6 +94,8 @@ impl Sink {
             room: i64::from(USUAL_WINDOW),
             held: VecDeque::new(),
             resize_table: false,
+            delaying: false,
+            unanswered: Vec::new(),
         }
     }
 
@@ -237,6 +242,15 @@ impl Sink {
         if !ends {
             return Ok(());
         }
+        if self.delaying {
+            self.unanswered.push(stream);
+            return Ok(());
+        }
+        self.answer(stream, out)
+    }
+
+    /// Answers a stream that has ended, now or as soon as the client has room.
+    pub(super) fn answer(&mut self, stream: u32, out: &mut Vec<u8>) -> Result<(), Violation> {
         if self.held.is_empty() && self.has_room() {
             self.write_answer(stream, out);
         } else if self.held.len() < HELD_LIMIT {

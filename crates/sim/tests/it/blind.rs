@@ -1,6 +1,6 @@
 //! The blind sink: any HTTP/2 client is served, nothing is looked at, everything is counted.
 
-use bugle_sim::{Config, Outcome, Sim};
+use bugle_sim::{BlindTokens, Config, Outcome, Sim};
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
 use http::{Method, Request};
@@ -70,7 +70,7 @@ async fn every_request_is_answered_and_counted_plain_and_over_tls() {
 #[tokio::test]
 async fn distinct_tokens_are_counted_when_that_is_asked_for() {
     let sim = blind(Config {
-        blind_tokens: true,
+        blind_tokens: BlindTokens::Hashes,
         ..Config::default()
     })
     .await;
@@ -87,6 +87,68 @@ async fn distinct_tokens_are_counted_when_that_is_asked_for() {
     assert_eq!(report.blind.unwrap().without_token, 1);
     sim.reset();
     assert_eq!((sim.stats().requests, sim.stats().tokens), (0, 0));
+}
+
+#[tokio::test]
+async fn numbered_tokens_are_counted_and_marked_ones_told_with_their_moment() {
+    let sim = blind(Config {
+        blind_tokens: BlindTokens::Numbers,
+        ..Config::default()
+    })
+    .await;
+    let client = plain(&sim).await;
+    for n in (0..500).chain(0..20) {
+        client.push(&format!("{n:09}:x")).await.unwrap();
+    }
+    client.push("nothing").await.unwrap();
+    client.push("900000007:x").await.unwrap();
+    let report = sim.report();
+    assert_eq!(
+        (report.stats.requests, report.stats.tokens, report.stats.repeats),
+        (522, 500, 20)
+    );
+    assert_eq!(report.blind.unwrap().without_token, 1);
+    let marks = Http2::open(&sim).await.get("/sim/marks").await.json();
+    let (mark, clock) = (&marks["marks"][0], marks["clock_us"].as_u64().unwrap());
+    assert_eq!(
+        (marks["marks"].as_array().unwrap().len(), &mark[0]),
+        (1, &json!(900_000_007))
+    );
+    assert!(mark[1].as_u64().unwrap() <= clock, "{marks}");
+    sim.reset();
+    assert_eq!((sim.stats().requests, sim.stats().tokens), (0, 0));
+    assert_eq!(
+        Http2::open(&sim).await.get("/sim/marks").await.json()["marks"],
+        json!([])
+    );
+}
+
+#[tokio::test]
+async fn answers_take_as_long_as_the_settings_say_and_the_next_ones_do_not_wait_for_them() {
+    let sim = blind(Config::default()).await;
+    let client = plain(&sim).await;
+    sim.merge(&json!({"latency": {"uniform": {"min": 30, "max": 70}}}))
+        .unwrap();
+    let began = std::time::Instant::now();
+    let answers: Vec<_> = stream::iter(0..90)
+        .map(|n| send(&client, n))
+        .buffer_unordered(90)
+        .collect()
+        .await;
+    assert!(answers.iter().all(|answer| answer.status == 200));
+    assert!(began.elapsed().as_millis() >= 50, "{:?}", began.elapsed());
+    let late = sim.report().blind.unwrap();
+    assert_eq!((late.requests, late.late), (90, 90));
+    // The mean of 90 draws, and no less than is promised; a busy machine may be later.
+    assert!(late.late_us / 90 > 40_000, "{late:?}");
+    sim.merge(&json!({"latency": {"fixed": 3_600_000 / 6}})).unwrap();
+    let waiting = client.push("waits");
+    tokio::pin!(waiting);
+    let early = tokio::time::timeout(std::time::Duration::from_millis(20), &mut waiting).await;
+    assert!(early.is_err());
+    sim.merge(&json!({"latency": null})).unwrap();
+    assert_eq!(send(&client, 91).await.status, 200);
+    assert_eq!(sim.report().blind.unwrap().late, 90);
 }
 
 #[tokio::test]

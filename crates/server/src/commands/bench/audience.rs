@@ -64,12 +64,19 @@ pub(super) fn rendered(number: &str) -> String {
         .replacen(r#""body":"""#, &format!(r#""body":"{}""#, words()), 1)
 }
 
-/// Registers so many devices (a multiple of a batch, or somewhat more), on three platforms in turn, all subscribed.
+/// Registers so many devices (a multiple of a batch, or somewhat more), on three platforms in turn, all subscribed to [`CHANNEL`].
 pub(super) async fn register(world: &World, devices: u64) -> anyhow::Result<Done> {
+    let done = register_in(world, CHANNEL, 0, devices).await?;
+    world.backends.settle()?;
+    Ok(done)
+}
+
+/// The same for devices numbered from `first` on, in a channel of their own.
+pub(super) async fn register_in(world: &World, channel: &str, first: u64, devices: u64) -> anyhow::Result<Done> {
     let device = |at: usize| {
         let platform = ["android", "ios", "web"][at % 3];
         format!(
-            r#"{{"id":"bench-{NUMBER}","platform":"{platform}","token":"{}","user":"user-{NUMBER}","channels":["{CHANNEL}"]}}"#,
+            r#"{{"id":"bench-{NUMBER}","platform":"{platform}","token":"{}","user":"user-{NUMBER}","channels":["{channel}"]}}"#,
             token(NUMBER)
         )
     };
@@ -78,8 +85,8 @@ pub(super) async fn register(world: &World, devices: u64) -> anyhow::Result<Done
         clients: BATCH_CLIENTS,
         template: batch((0..BATCH).map(device)),
         wrap: u64::MAX,
-        next: Arc::new(AtomicU64::new(0)),
-        end: End::At(devices),
+        next: Arc::new(AtomicU64::new(first)),
+        end: End::At(first + devices),
         pace: None,
     };
     load.run(|_, _, _| {}).await

@@ -94,6 +94,20 @@ impl Servers {
             .collect())
     }
 
+    /// Does what autovacuum would do within the next minutes, so that it does not in the middle of a round.
+    pub(super) fn settle(&self) -> anyhow::Result<()> {
+        let Some((_, port)) = &self.postgres else { return Ok(()) };
+        let mut command = Command::new(postgres_programs()?.join("vacuumdb"));
+        command
+            .args(["--analyze", "--quiet", "-h", "127.0.0.1", "-U", "postgres", "-p"])
+            .args([&port.to_string(), "postgres"]);
+        ensure!(
+            command.status().context("cannot run vacuumdb")?.success(),
+            "vacuumdb failed"
+        );
+        Ok(())
+    }
+
     /// The most memory that Redis had, in MiB.
     pub(super) fn redis_peak_mib(&self) -> anyhow::Result<Option<f64>> {
         self.redis.as_ref().map(|(redis, _)| redis.peak_mib()).transpose()

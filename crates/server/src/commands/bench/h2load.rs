@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 use aws_lc_rs::rand::SystemRandom;
@@ -13,21 +14,21 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
 
-use super::Setup;
 use super::audience;
+use super::broadcast::share;
 use super::http::{Connection, post};
 use super::load::per_second;
 use super::process::cpu_of_ended_children;
 use super::world::World;
-
-/// The simulator allows so many on a connection.
-const STREAMS: usize = 100;
 
 /// How fast, and what it costs.
 pub(super) struct Rate {
     pub(super) per_second: f64,
     /// Processor time for one, in microseconds.
     pub(super) micros: f64,
+    /// The simulator's, and its part of all processors' time.
+    pub(super) sim_micros: f64,
+    pub(super) sim_share: f64,
 }
 
 /// Ready to run.
@@ -35,12 +36,12 @@ pub(super) struct H2load {
     url: String,
     authorization: String,
     body: PathBuf,
-    connections: usize,
+    open: (usize, usize),
 }
 
 impl H2load {
     /// `None` if it is not installed.
-    pub(super) async fn find(setup: &Setup, world: &World) -> anyhow::Result<Option<Self>> {
+    pub(super) async fn find(world: &World) -> anyhow::Result<Option<Self>> {
         let asked = tokio::task::spawn_blocking(|| Command::new("h2load").arg("--version").output()).await?;
         if !asked.is_ok_and(|output| output.status.success()) {
             return Ok(None);
@@ -54,32 +55,29 @@ impl H2load {
             url: format!("{}/v1/projects/{project}/messages:send", world.sink),
             authorization: format!("authorization: Bearer {bearer}"),
             body,
-            connections: setup.settings.fcm.connections.max(setup.settings.sender.thread_count()),
+            open: world.open,
         }))
     }
 
     pub(super) fn name(&self) -> String {
-        format!("h2load -c {} -m {STREAMS} -t 2", self.connections)
+        let (connections, streams) = self.open;
+        format!("h2load -c {connections} -m {streams} -t 2")
     }
 
-    pub(super) async fn run(&self, requests: u64) -> anyhow::Result<Rate> {
+    pub(super) async fn run(&self, world: &World, requests: u64) -> anyhow::Result<Rate> {
         let mut command = Command::new("h2load");
         command
-            .args([
-                "-t",
-                "2",
-                "-n",
-                &requests.to_string(),
-                "-c",
-                &self.connections.to_string(),
-            ])
-            .args(["-m", &STREAMS.to_string(), "-H", &self.authorization])
+            .args(["-t", "2", "-n", &requests.to_string(), "-c", &self.open.0.to_string()])
+            .args(["-m", &self.open.1.to_string(), "-H", &self.authorization])
             .args(["-H", "content-type: application/json", "-d"])
             .args([self.body.as_os_str(), self.url.as_ref()]);
-        let before = cpu_of_ended_children()?;
+        let (before, sim, began) = (cpu_of_ended_children()?, world.sim.cpu()?, Instant::now());
         let output = tokio::task::spawn_blocking(move || command.output()).await??;
         let cpu = cpu_of_ended_children()?.saturating_sub(before);
+        let sim = world.sim.cpu()?.saturating_sub(sim);
         Ok(Rate {
+            sim_share: share(sim, began.elapsed()),
+            sim_micros: 1e6 / per_second(requests, sim),
             per_second: rate_in(&output, requests)?,
             micros: 1e6 / per_second(requests, cpu),
         })

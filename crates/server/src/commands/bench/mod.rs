@@ -6,8 +6,11 @@
 //! is busy for both.
 
 mod audience;
+mod audience_scan;
 mod backends;
+mod broadcast;
 mod channel;
+mod growth;
 mod h2load;
 mod http;
 mod load;
@@ -17,6 +20,9 @@ mod one_device;
 pub(super) mod process;
 mod register;
 mod report;
+mod slow;
+mod together;
+mod urgent;
 mod world;
 
 use std::path::PathBuf;
@@ -28,6 +34,7 @@ use clap::{Args, ValueEnum};
 use self::backends::Backends;
 use self::machine::Machine;
 use self::report::Report;
+use self::world::Sink;
 use crate::config::Settings;
 
 /// Measure how fast bugle is on this machine.
@@ -35,10 +42,14 @@ use crate::config::Settings;
 /// Starts a server and a simulator of FCM as processes of their own on free ports of this machine, with their data in a new directory that is removed at the end, and
 /// measures them from outside. With --backends postgres or redis it starts private servers of those, too (Debian: apt install postgresql redis-server). Prints a table: per measure the median of all rounds, the lowest and the highest.
 ///
-///   register      registrations a second, one at a time and in batches, beside those of the database's writer alone
-///   api-accept    time until send_push_notification to one device answers
-///   one-device    pushes to one device each, from accepted to settled
-///   send-channel  a broadcast, beside h2load (Debian: nghttp2-client) against the same simulator
+///   register                 registrations a second, one at a time and in batches, beside those of the database's writer alone
+///   api-accept               time until send_push_notification to one device answers
+///   one-device               pushes to one device each, from accepted to settled
+///   audience-scan            tokens a second that are walked and read, of a channel of everybody and of one device in a thousand
+///   send-channel             broadcasts, each between two runs of h2load (Debian: nghttp2-client) against the same simulator
+///   urgent-during-broadcast  time until a push to one device arrives, with and without a broadcast beside it; two broadcasts beside each other
+///   slow-provider            broadcasts while every answer takes 30 to 70 ms, beside such with answers at once
+///   growth                   broadcasts to 0.3 and to 3 times --devices: time and memory
 ///
 /// The configuration is the default one; BUGLE__ variables of the environment change it as they do for serve.
 ///
@@ -55,7 +66,7 @@ pub(crate) struct Bench {
     /// How often everything is measured
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// The audience of send-channel
+    /// The audience of a broadcast
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1_000..=10_000_000))]
     devices: u32,
     /// How long a round of one-device lasts
@@ -64,6 +75,9 @@ pub(crate) struct Bench {
     /// How many pushes a second one-device asks for; by default as many as the server accepts from 64 clients
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pace: Option<u32>,
+    /// Let rounds of send-channel count that are void, because h2load before and after differ by over 15 % or the simulator took over 40 % of the processors
+    #[arg(long)]
+    count_void: bool,
     /// Let the simulator check everything, even if it can do without
     #[arg(long)]
     checking: bool,
@@ -84,7 +98,11 @@ enum Scenario {
     Register,
     ApiAccept,
     OneDevice,
+    AudienceScan,
     SendChannel,
+    UrgentDuringBroadcast,
+    SlowProvider,
+    Growth,
 }
 
 /// What all scenarios need to know.
@@ -96,8 +114,8 @@ struct Setup {
     devices: u32,
     time: Duration,
     pace: Option<f64>,
-    /// `bugle sim --blind`.
-    blind: bool,
+    count_void: bool,
+    sink: Sink,
     /// What the server runs on too.
     settings: Settings,
 }
@@ -116,8 +134,12 @@ impl Bench {
             bail!("--json: there is no directory {}", dir.display());
         }
         let setup = self.setup().await?;
-        let mut report = Report::new(Machine::look(&setup.dir));
-        report.note(&format!("registry and ledger in {}", self.backends.name()));
+        let mut report = Report::new(Machine::look(&setup.dir), self.backends.name());
+        report.note(match setup.sink {
+            Sink::Checking => "the simulator checked every request",
+            Sink::Blind => "the simulator was blind: it answers at once and checks nothing",
+            Sink::Numbered => "the simulator was blind: it checks nothing but which tokens there were",
+        });
         report.head()?;
         tokio::select! {
             done = self.measure(&setup, &mut report) => done?,
@@ -147,7 +169,11 @@ impl Bench {
                 .with_context(|| format!("--bugle: there is no file {}", file.display()))?,
             None => std::env::current_exe().context("cannot find this program's own file")?,
         };
-        let blind = !self.checking && world::can_be_blind(bugle.clone()).await?;
+        let sink = if self.checking {
+            Sink::Checking
+        } else {
+            world::cheapest_sink(bugle.clone()).await?
+        };
         Ok(Setup {
             bugle,
             backends: self.backends,
@@ -156,7 +182,8 @@ impl Bench {
             devices: self.devices,
             time: Duration::from_secs(self.seconds),
             pace: self.pace.map(f64::from),
-            blind,
+            count_void: self.count_void,
+            sink,
             settings: Settings::load(None)?,
         })
     }
@@ -172,8 +199,22 @@ impl Bench {
         if wanted(Scenario::OneDevice) {
             one_device::settle(setup, report).await.context("one-device")?;
         }
+        if wanted(Scenario::AudienceScan) {
+            audience_scan::measure(setup, report).await.context("audience-scan")?;
+        }
         if wanted(Scenario::SendChannel) {
             channel::measure(setup, report).await.context("send-channel")?;
+        }
+        if wanted(Scenario::UrgentDuringBroadcast) {
+            urgent::measure(setup, report)
+                .await
+                .context("urgent-during-broadcast")?;
+        }
+        if wanted(Scenario::SlowProvider) {
+            slow::measure(setup, report).await.context("slow-provider")?;
+        }
+        if wanted(Scenario::Growth) {
+            growth::measure(setup, report).await.context("growth")?;
         }
         Ok(())
     }

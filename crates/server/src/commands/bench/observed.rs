@@ -77,6 +77,15 @@ impl Observer {
         self.0.call(method, params).await
     }
 
+    /// How many of a push's targets were sent, and whether it has ended.
+    pub(super) async fn sent(&mut self, uid: &str) -> anyhow::Result<(f64, bool)> {
+        let status = self.0.call("push_status", &json!({ "uid": uid })).await?;
+        let sent = status["sent"]
+            .as_f64()
+            .context("the account does not say what was sent")?;
+        Ok((sent, status.get("ended_at").is_some()))
+    }
+
     /// The account of a push once it has ended, asked for every so often.
     pub(super) async fn ended(&mut self, uid: &str, every: Duration) -> anyhow::Result<Value> {
         let began = Instant::now();

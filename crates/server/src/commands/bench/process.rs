@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use tokio::sync::oneshot;
@@ -84,6 +84,31 @@ impl Process {
             .context("the kernel does not tell VmHWM")?;
         Ok(f64::from(kib) / 1_024.0)
     }
+}
+
+impl Process {
+    /// Asks the process to end, and waits until it has.
+    pub(super) fn end(&mut self) -> anyhow::Result<()> {
+        let began = Instant::now();
+        let pid = self.child.id().to_string();
+        let asked = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid]).status();
+        anyhow::ensure!(
+            asked.is_ok_and(|status| status.success()),
+            "cannot signal the {}",
+            self.name
+        );
+        while self.child.try_wait()?.is_none() {
+            anyhow::ensure!(began.elapsed() < START, "the {} does not end", self.name);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+}
+
+/// Processor time of this process so far.
+pub(super) fn cpu_of_this() -> anyhow::Result<Duration> {
+    let fields = stat("self")?;
+    Ok(ticks(&fields, 11) + ticks(&fields, 12))
 }
 
 impl Drop for Process {

@@ -103,7 +103,7 @@ struct Bare {
 }
 
 /// Nobody listens: nothing is sent.
-struct Deaf;
+pub(super) struct Deaf;
 
 impl Handover for Deaf {
     fn pages(&self, _: Vec<PageRef>) {}
@@ -157,7 +157,7 @@ async fn register_for(store: Arc<dyn Store>, next: Arc<AtomicU64>, began: Instan
 }
 
 /// The same device as [`audience::registration`]'s.
-fn registration(number: u64) -> anyhow::Result<Registration> {
+pub(super) fn registration(number: u64) -> anyhow::Result<Registration> {
     let number = format!("{number:09}");
     Ok(Registration {
         id: None,

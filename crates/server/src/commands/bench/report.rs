@@ -14,22 +14,48 @@ struct Measure {
     rounds: Vec<f64>,
 }
 
+/// A number with its name and its unit.
+pub(super) type Named = (String, &'static str, f64);
+
+/// A round that does not count, because it says more about the machine than about bugle.
+struct VoidRound {
+    scenario: String,
+    why: String,
+    measures: Vec<Named>,
+}
+
+/// What is not one number: how something went on, point by point.
+struct Series {
+    scenario: String,
+    what: String,
+    /// Names of the two coordinates, with their units.
+    axes: [&'static str; 2],
+    points: Vec<(f64, f64)>,
+}
+
 /// All measures, in the order in which they first came.
 pub(super) struct Report {
     machine: Machine,
+    backends: &'static str,
     began: i64,
     measures: Vec<Measure>,
+    void: Vec<VoidRound>,
+    series: Vec<Series>,
     notes: Vec<String>,
 }
 
 impl Report {
-    pub(super) fn new(machine: Machine) -> Self {
+    pub(super) fn new(machine: Machine, backends: &'static str) -> Self {
         let mut report = Self {
             machine,
+            backends,
             began: bugle_model::Clock::now(&bugle_model::SystemClock).as_secs(),
             measures: Vec::new(),
+            void: Vec::new(),
+            series: Vec::new(),
             notes: Vec::new(),
         };
+        report.note(&format!("registry and ledger in {backends}"));
         if cfg!(debug_assertions) {
             report.note("the benchmark itself is a debug build: the numbers say nothing");
         }
@@ -54,6 +80,33 @@ impl Report {
                 rounds: vec![value],
             }),
         }
+    }
+
+    /// Adds a round's numbers.
+    pub(super) fn add_all(&mut self, scenario: &str, round: Vec<Named>) {
+        for (what, unit, value) in round {
+            self.add(scenario, &what, unit, value);
+        }
+    }
+
+    /// Keeps a round's numbers apart from those that count.
+    pub(super) fn add_void(&mut self, scenario: &str, why: String, measures: Vec<Named>) {
+        eprintln!("{scenario}: this round is void: {why}");
+        self.void.push(VoidRound {
+            scenario: scenario.to_owned(),
+            why,
+            measures,
+        });
+    }
+
+    /// Adds how something went on; only the JSON has it.
+    pub(super) fn add_series(&mut self, scenario: &str, what: &str, axes: [&'static str; 2], points: Vec<(f64, f64)>) {
+        self.series.push(Series {
+            scenario: scenario.to_owned(),
+            what: what.to_owned(),
+            axes,
+            points,
+        });
     }
 
     /// What has to be known to understand the numbers.
@@ -86,14 +139,12 @@ impl Report {
     }
 
     fn text(&self) -> String {
-        let width = self
-            .measures
-            .iter()
-            .map(|measure| measure.what.chars().count())
-            .max()
-            .unwrap_or(0);
+        let widest = |texts: &mut dyn Iterator<Item = &String>| texts.map(|text| text.chars().count()).max();
+        let width = widest(&mut self.measures.iter().map(|measure| &measure.what)).unwrap_or(0);
+        let names = widest(&mut self.measures.iter().map(|measure| &measure.scenario)).unwrap_or(0);
+        let names = names.max("scenario".len());
         let mut text = format!(
-            "{:<12}  {:<width$}  {:>11}  {:>11}  {:>11}\n",
+            "{:<names$}  {:<width$}  {:>11}  {:>11}  {:>11}\n",
             "scenario", "measure", "median", "lowest", "highest"
         );
         let mut scenario = "";
@@ -106,7 +157,7 @@ impl Report {
             scenario = &measure.scenario;
             let (low, middle, high) = spread(&measure.rounds);
             let line = format!(
-                "{shown:<12}  {:<width$}  {:>11}  {:>11}  {:>11}  {}",
+                "{shown:<names$}  {:<width$}  {:>11}  {:>11}  {:>11}  {}",
                 measure.what,
                 number(middle),
                 number(low),
@@ -116,13 +167,12 @@ impl Report {
             text += line.trim_end();
             text.push('\n');
         }
-        for note in &self.notes {
-            text += "\nnote: ";
-            text += note;
-        }
-        if !self.notes.is_empty() {
-            text.push('\n');
-        }
+        text.push('\n');
+        let void = self.void.iter();
+        let void =
+            void.map(|VoidRound { scenario, why, .. }| format!("void: a round of {scenario} is not counted: {why}\n"));
+        text.extend(void);
+        text.extend(self.notes.iter().map(|note| format!("note: {note}\n")));
         text
     }
 
@@ -132,16 +182,49 @@ impl Report {
             json!({"scenario": measure.scenario, "measure": measure.what, "unit": measure.unit,
                 "median": middle, "lowest": low, "highest": high, "rounds": measure.rounds})
         });
+        let void = self.void.iter().map(|round| {
+            let measures = round.measures.iter();
+            let measures: Vec<Value> = measures
+                .map(|(what, unit, value)| json!({"measure": what, "unit": unit, "value": value}))
+                .collect();
+            json!({"scenario": round.scenario, "why": round.why, "measures": measures})
+        });
+        let series = self.series.iter().map(|series| {
+            json!({"scenario": series.scenario, "series": series.what, "axes": series.axes, "points": series.points})
+        });
         json!({
+            "backends": self.backends,
             "bugle": env!("CARGO_PKG_VERSION"),
             "build": profile(),
             "began_at": self.began,
-            "command": std::env::args().skip(1).collect::<Vec<_>>(),
+            "command": without_paths(std::env::args().skip(1)),
             "machine": self.machine,
             "measures": measures.collect::<Vec<_>>(),
+            "void": void.collect::<Vec<_>>(),
+            "series": series.collect::<Vec<_>>(),
             "notes": self.notes,
         })
     }
+}
+
+/// The arguments but those that name files: where they are says nothing, and results are made to be shown.
+fn without_paths(arguments: impl Iterator<Item = String>) -> Vec<String> {
+    let names_a_file = |word: &str| ["--json", "--dir", "--bugle"].contains(&word);
+    let mut kept = Vec::new();
+    let mut is_path = false;
+    for word in arguments {
+        let (option, value) = word
+            .split_once('=')
+            .map_or((&*word, None), |(option, value)| (option, Some(value)));
+        if is_path {
+            is_path = false;
+        } else if names_a_file(option) {
+            is_path = value.is_none();
+        } else {
+            kept.push(word);
+        }
+    }
+    kept
 }
 
 fn profile() -> &'static str {
@@ -191,8 +274,11 @@ mod tests {
     fn report() -> Report {
         Report {
             machine: Machine::look(std::path::Path::new("/")),
+            backends: "SQLite",
             began: 0,
             measures: Vec::new(),
+            void: Vec::new(),
+            series: Vec::new(),
             notes: Vec::new(),
         }
     }
@@ -233,6 +319,31 @@ mod tests {
     }
 
     #[test]
+    fn the_command_is_told_without_anybodys_paths() {
+        let words = "bench growth --json a/b --rounds 5 --dir=/x --bugle c";
+        let kept = without_paths(words.split(' ').map(str::to_owned));
+        assert_eq!(kept.join(" "), "bench growth --rounds 5");
+    }
+
+    #[test]
+    fn a_void_round_is_told_and_does_not_count() {
+        let mut report = report();
+        let round = |value| vec![("pushes".to_owned(), "/s", value)];
+        report.add_all("send", round(5.0));
+        report.add_void("send", "too loud".to_owned(), round(1.0));
+        report.add_series("send", "progress", ["s", "pushes"], vec![(0.0, 1.0)]);
+        let json = report.json();
+        assert_eq!(json["measures"][0]["rounds"], json!([5.0]));
+        assert_eq!(json["void"][0]["measures"][0]["value"], 1.0);
+        assert_eq!(json["series"][0]["points"], json!([[0.0, 1.0]]));
+        let text = report.text();
+        assert!(
+            text.contains("void: a round of send is not counted: too loud\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn rounds_of_one_measure_come_together_in_table_and_json() {
         let mut report = report();
         for (round, value) in [3.0, 1.0, 2.0].into_iter().enumerate() {
@@ -245,7 +356,7 @@ mod tests {
         assert_eq!(json["measures"][0]["rounds"], json!([3_000.0, 1_000.0, 2_000.0]));
         let text = report.text();
         assert!(
-            text.contains("register      single        2 000        1 000        3 000  /s\n"),
+            text.contains("register  single        2 000        1 000        3 000  /s\n"),
             "{text}"
         );
         assert!(text.ends_with("\nnote: so it is\n"), "{text}");

@@ -13,6 +13,25 @@ use super::backends::Servers;
 use super::http::{Connection, KEY, post};
 use super::process::Process;
 
+/// What a scenario wants otherwise than usual.
+#[derive(Clone)]
+pub(super) struct Wants {
+    /// Streams that the simulator allows on a connection.
+    pub(super) streams: u32,
+    /// Connections that the server makes; `None` = as configured.
+    pub(super) connections: Option<usize>,
+}
+
+impl Default for Wants {
+    fn default() -> Self {
+        // What FCM is said to allow.
+        Self {
+            streams: 100,
+            connections: None,
+        }
+    }
+}
+
 /// Both processes; dropping it kills them and removes the directory.
 pub(super) struct World {
     pub(super) server: Process,
@@ -22,27 +41,49 @@ pub(super) struct World {
     pub(super) api: SocketAddr,
     /// `https://host:port` that messages are sent to: the simulator's, or that of its blind port.
     pub(super) sink: String,
+    /// Requests that may be open at once, of the server and of h2load: connections, and streams on each.
+    pub(super) open: (usize, usize),
     sim_addr: SocketAddr,
-    blind: bool,
+    /// Whether the simulator tells distinct tokens.
+    counts_tokens: bool,
+    wants: Wants,
     dir: TempDir,
 }
 
 impl World {
     pub(super) async fn start(setup: &Setup) -> anyhow::Result<Self> {
+        Self::start_with(setup, Wants::default()).await
+    }
+
+    pub(super) async fn start_with(setup: &Setup, wants: Wants) -> anyhow::Result<Self> {
         let dir = scratch(setup)?;
-        let (sim, sim_addr, sink) = start_sim(setup, dir.path()).await?;
+        let (sim, sim_addr, sink) = start_sim(setup, &wants, dir.path()).await?;
         let backends = Servers::start(setup.backends, dir.path())?;
-        let (server, api) = start_server(setup, dir.path(), &sink, &backends).await?;
+        let (server, api) = start_server(setup, &wants, dir.path(), &sink, &backends).await?;
+        let fcm = &setup.settings.fcm;
+        let connections = wants.connections.unwrap_or(fcm.connections);
         Ok(Self {
             server,
             sim,
             backends,
             api,
             sink,
+            open: (
+                connections.max(setup.settings.sender.thread_count()),
+                usize::try_from(wants.streams)?,
+            ),
             sim_addr,
-            blind: setup.blind,
+            counts_tokens: setup.sink != Sink::Blind,
+            wants,
             dir,
         })
+    }
+
+    /// Ends the server and starts it again, so that what filling the database cost it is forgotten.
+    pub(super) async fn restart_server(&mut self, setup: &Setup) -> anyhow::Result<()> {
+        self.server.end()?;
+        (self.server, self.api) = start_server(setup, &self.wants, self.dir.path(), &self.sink, &self.backends).await?;
+        Ok(())
     }
 
     /// The service-account file that the simulator has written.
@@ -75,7 +116,7 @@ impl World {
             stats["requests"]
         );
         ensure!(
-            self.blind || stats["tokens"] == requests,
+            !self.counts_tokens || stats["tokens"] == requests,
             "the simulator has seen {} tokens instead of {requests}",
             stats["tokens"]
         );
@@ -88,7 +129,14 @@ impl World {
         stats["requests"].as_f64().context("the simulator has not counted")
     }
 
-    async fn sim_stats(&self) -> anyhow::Result<Value> {
+    /// Changes how the simulator behaves.
+    pub(super) async fn set_sim(&self, patch: &Value) -> anyhow::Result<()> {
+        let mut connection = Connection::open(self.sim_addr).await?;
+        connection.exchange(&post("/sim/settings", &patch.to_string())).await?;
+        Ok(())
+    }
+
+    pub(super) async fn sim_stats(&self) -> anyhow::Result<Value> {
         let mut connection = Connection::open(self.sim_addr).await?;
         Ok(serde_json::from_slice(connection.get("/sim/stats").await?)?)
     }
@@ -102,11 +150,27 @@ pub(super) fn scratch(setup: &Setup) -> anyhow::Result<TempDir> {
         .with_context(|| format!("cannot make a directory in {}", setup.dir.display()))
 }
 
-/// Whether this bugle's simulator has `--blind`.
-pub(super) async fn can_be_blind(bugle: PathBuf) -> anyhow::Result<bool> {
+/// How the simulator receives messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sink {
+    /// Reads and checks everything.
+    Checking,
+    /// Counts only.
+    Blind,
+    /// Counts, and tells the tokens apart.
+    Numbered,
+}
+
+/// The cheapest sink that tells tokens apart, of those that this bugle's simulator has.
+pub(super) async fn cheapest_sink(bugle: PathBuf) -> anyhow::Result<Sink> {
     let asked = tokio::task::spawn_blocking(move || Command::new(bugle).args(["sim", "--help"]).output());
     let help = asked.await?.context("cannot run the bugle to measure")?;
-    Ok(String::from_utf8_lossy(&help.stdout).contains("--blind"))
+    let help = String::from_utf8_lossy(&help.stdout);
+    Ok(match (help.contains("hashes, numbers"), help.contains("--blind")) {
+        (true, _) => Sink::Numbered,
+        (false, true) => Sink::Blind,
+        (false, false) => Sink::Checking,
+    })
 }
 
 fn credentials(dir: &Path) -> PathBuf {
@@ -114,15 +178,18 @@ fn credentials(dir: &Path) -> PathBuf {
 }
 
 /// Answers where it understands everything, and where messages go.
-async fn start_sim(setup: &Setup, dir: &Path) -> anyhow::Result<(Process, SocketAddr, String)> {
+async fn start_sim(setup: &Setup, wants: &Wants, dir: &Path) -> anyhow::Result<(Process, SocketAddr, String)> {
     let mut command = Command::new(&setup.bugle);
     command
         .args(["sim", "--listen", "127.0.0.1:0", "--dir"])
         .arg(dir.join("sim"))
+        .args(["--settings", &format!(r#"{{"stream_limit": {}}}"#, wants.streams)])
         .current_dir(dir)
         .stdout(Stdio::piped());
-    if setup.blind {
-        command.arg("--blind");
+    match setup.sink {
+        Sink::Checking => {}
+        Sink::Blind => drop(command.arg("--blind")),
+        Sink::Numbered => drop(command.args(["--blind", "--blind-tokens=numbers"])),
     }
     let mut sim = Process::start("simulator", &mut command)?;
     let output = sim.child().stdout.take().context("the simulator has no output")?;
@@ -140,6 +207,7 @@ async fn start_sim(setup: &Setup, dir: &Path) -> anyhow::Result<(Process, Socket
 
 async fn start_server(
     setup: &Setup,
+    wants: &Wants,
     dir: &Path,
     sim: &str,
     backends: &Servers,
@@ -161,6 +229,11 @@ async fn start_server(
         .env("NO_COLOR", "1")
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
+    if let Some(connections) = wants.connections {
+        command
+            .env("BUGLE__FCM__CONNECTIONS", connections.to_string())
+            .env("BUGLE__FCM__STREAMS", wants.streams.to_string());
+    }
     let mut server = Process::start("server", &mut command)?;
     let log = server.child().stderr.take().context("the server has no log")?;
     let worth = |line: &str| line.contains(" WARN ") || line.contains("ERROR ");

@@ -208,3 +208,15 @@ proptest! {
         prop_assert!(taken.is_err() || taken.is_ok_and(|used| used <= all.len()));
     }
 }
+
+#[test]
+fn a_stream_that_is_to_be_late_is_answered_when_that_is_asked_for() {
+    let (mut sink, mut out) = (Sink::new(100, GOOD), Vec::new());
+    sink.delaying = true;
+    let frames = [request(1), request(3)].concat();
+    sink.take(&said(&[], &frames), &mut out, |_| {}).unwrap();
+    assert_eq!((answered(&out), &sink.unanswered[..]), (vec![], &[1, 3][..]));
+    out.clear();
+    sink.answer(3, &mut out).unwrap();
+    assert_eq!((answered(&out), sink.answered), (vec![3], 1));
+}
