@@ -1,5 +1,11 @@
 //! The tests of `tests/it` over the crate `h2`: whatever carries the requests, the same must hold.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test's support fails the test by panicking"
+)]
+
 #[path = "../it/answers.rs"]
 mod answers;
 #[path = "../it/connections.rs"]

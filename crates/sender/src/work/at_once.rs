@@ -72,17 +72,13 @@ impl Pass {
 
     /// The time, if `may` was true then.
     fn time(&mut self, may: impl FnOnce(Instant) -> bool) -> Option<Instant> {
-        match (self.left.checked_sub(1), self.last) {
-            (Some(left), Some(last)) => {
-                self.left = left;
-                Some(last)
-            }
-            _ => {
-                let now = Instant::now();
-                self.last = may(now).then_some(now);
-                self.left = Self::TARGETS - 1;
-                self.last
-            }
+        if let (Some(left), Some(last)) = (self.left.checked_sub(1), self.last) {
+            self.left = left;
+            return Some(last);
         }
+        let now = Instant::now();
+        self.last = may(now).then_some(now);
+        self.left = Self::TARGETS - 1;
+        self.last
     }
 }
