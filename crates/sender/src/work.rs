@@ -96,6 +96,10 @@ impl Work {
     /// Works the page to its end, or until it must be given back.
     pub(crate) async fn run(mut self) {
         let stop = self.start_all().await;
+        if self.targets.is_empty() {
+            // The last answers may be long in coming, and the room of a thousand targets is not needed for them.
+            self.targets = VecDeque::new();
+        }
         self.thread.remove_unstarted(self.page.lane, self.targets.len());
         self.wait_for_answers().await;
         let next = match stop {
