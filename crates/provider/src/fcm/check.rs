@@ -289,6 +289,7 @@ fn told(failure: Failure) -> String {
         Failure::Reset => "the request was broken off",
         Failure::Lost(_) => "the connection was lost",
         Failure::Connect(_) => "no HTTP/2 connection",
+        Failure::HeadTooLarge => "it takes no header list as large as that of a request",
         Failure::Timeout => "no answer in time",
     }
     .to_owned()

@@ -93,14 +93,15 @@ impl<T> Connection<T> {
     /// Sends a request: HEADERS, then DATA as far as the windows allow. `tail` completes the path of a head that has a prefix only, and is visible
     /// ASCII; other heads ignore it.
     ///
-    /// `Err` gives the owner back: the connection takes no more requests ([`Self::is_open`]), or the peer allows no more streams now.
+    /// `Err` gives the owner back, and nothing was sent: the connection takes no more requests ([`Self::is_open`]), the peer does not take this head
+    /// ([`Self::takes`]), or it allows no more streams now.
     #[inline]
     pub(crate) fn request(&mut self, head: &Head, tail: &[u8], body: &[&[u8]], owner: T) -> Result<StreamId, T> {
         let full = self
             .peer
             .max_concurrent_streams
             .is_some_and(|limit| self.streams.len() >= limit);
-        if full || !self.is_open() {
+        if full || !self.is_open() || !self.takes(head, tail) {
             return Err(owner);
         }
         let id = self.next;
@@ -158,7 +159,9 @@ impl<T> Connection<T> {
 
     /// Gives up a stream: `RST_STREAM(CANCEL)`. The owner comes back, `None` if the stream has ended already.
     pub(crate) fn reset(&mut self, id: StreamId) -> Option<T> {
-        self.close(id.0, Some(ErrorCode::CANCEL)).map(|stream| stream.owner)
+        // Behind the GOAWAY of an error comes nothing.
+        let code = self.broken.is_none().then_some(ErrorCode::CANCEL);
+        self.close(id.0, code).map(|stream| stream.owner)
     }
 
     /// Takes a stream out of the table, with a `RST_STREAM` where the peer has to know. Its `held` is still its own.
@@ -197,8 +200,17 @@ impl<T> Connection<T> {
         !self.leaving && self.broken.is_none() && self.next <= LAST_ID
     }
 
-    /// Sends a PING. Its answer is `pong`, that of an earlier one is not.
+    /// Does the peer take a header list as large as this request's? Its `MAX_HEADER_LIST_SIZE` may change with each SETTINGS.
+    #[inline]
+    pub(crate) fn takes(&self, head: &Head, tail: &[u8]) -> bool {
+        head.list_size(tail) <= self.peer.max_header_list
+    }
+
+    /// Sends a PING, unless an error has ended the connection. Its answer is `pong`, that of an earlier one is not.
     pub(crate) fn ping(&mut self) {
+        if self.broken.is_some() {
+            return;
+        }
         self.pinged = self.pinged.wrapping_add(1);
         frame::put_ping(&mut self.output, 0, self.pinged.to_be_bytes());
     }

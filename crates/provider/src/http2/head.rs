@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::hpack::table::OVERHEAD;
+
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// How a field goes into header blocks (RFC 7541, 6.2).
@@ -23,6 +25,12 @@ pub(super) struct Field {
     pub(super) indexing: Indexing,
 }
 
+impl Field {
+    fn size(&self) -> usize {
+        self.name.len() + self.value.len() + OVERHEAD
+    }
+}
+
 /// The head of POST requests: built once, used by any number of requests on any connections, which keep its rendered form by its identity.
 ///
 /// The path is whole, or a prefix to which each request adds its tail.
@@ -34,6 +42,8 @@ pub(crate) struct Head {
     /// The path's prefix if requests add a tail. It stands between `before` and `after`.
     pub(super) prefix: Option<Box<[u8]>>,
     pub(super) after: Vec<Field>,
+    /// By the measure of RFC 9113, 6.5.2, without a tail.
+    list_size: usize,
 }
 
 /// A header that HTTP/2 cannot carry (RFC 9113, 8.2.1). Its value is not named: it may be a secret.
@@ -45,7 +55,9 @@ impl Head {
     /// A POST to one path. All of them go into the peer's table.
     pub(crate) fn new(scheme: &str, authority: &str, path: &str) -> Result<Self, InvalidField> {
         let mut head = Self::pseudo(scheme, authority)?;
-        head.before.push(field(":path", path, Indexing::Table)?);
+        let path = field(":path", path, Indexing::Table)?;
+        head.list_size += path.size();
+        head.before.push(path);
         Ok(head)
     }
 
@@ -56,18 +68,22 @@ impl Head {
     )]
     pub(crate) fn with_path_prefix(scheme: &str, authority: &str, prefix: &str) -> Result<Self, InvalidField> {
         let mut head = Self::pseudo(scheme, authority)?;
-        head.prefix = Some(field(":path", prefix, Indexing::Literal)?.value);
+        let path = field(":path", prefix, Indexing::Literal)?;
+        head.list_size += path.size();
+        head.prefix = Some(path.value);
         Ok(head)
     }
 
     fn pseudo(scheme: &str, authority: &str) -> Result<Self, InvalidField> {
+        let before = vec![
+            field(":method", "POST", Indexing::Table)?,
+            field(":scheme", scheme, Indexing::Table)?,
+            field(":authority", authority, Indexing::Table)?,
+        ];
         Ok(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-            before: vec![
-                field(":method", "POST", Indexing::Table)?,
-                field(":scheme", scheme, Indexing::Table)?,
-                field(":authority", authority, Indexing::Table)?,
-            ],
+            list_size: before.iter().map(Field::size).sum(),
+            before,
             prefix: None,
             after: Vec::new(),
         })
@@ -78,8 +94,16 @@ impl Head {
         if name.starts_with(':') {
             return Err(InvalidField(name.to_owned()));
         }
-        self.after.push(field(name, value, indexing)?);
+        let field = field(name, value, indexing)?;
+        self.list_size += field.size();
+        self.after.push(field);
         Ok(self)
+    }
+
+    /// The size of a request's header list by the measure of RFC 9113, 6.5.2: names, values, and 32 bytes for each field.
+    #[inline]
+    pub(super) fn list_size(&self, tail: &[u8]) -> usize {
+        self.list_size + if self.prefix.is_some() { tail.len() } else { 0 }
     }
 }
 

@@ -14,7 +14,7 @@ const FRAGMENT_OVERHEAD: usize = 64;
 pub(super) struct Continued {
     stream: u32,
     end_stream: bool,
-    block: Vec<u8>,
+    pub(super) block: Vec<u8>,
     cost: usize,
 }
 

@@ -82,6 +82,8 @@ pub(super) struct PeerSettings {
     pub(super) max_concurrent_streams: Option<usize>,
     pub(super) initial_window: u32,
     pub(super) max_frame_size: usize,
+    /// The largest header list that it takes, by the measure of RFC 9113, 6.5.2; without a limit unless it names one.
+    pub(super) max_header_list: usize,
     pub(super) header_table_size: u32,
     /// The least size that the latest SETTINGS frame named on its way to `header_table_size` (RFC 7541, 4.2).
     pub(super) least_header_table_size: u32,
@@ -93,6 +95,7 @@ impl Default for PeerSettings {
             max_concurrent_streams: None,
             initial_window: DEFAULT_WINDOW,
             max_frame_size: 16_384,
+            max_header_list: usize::MAX,
             header_table_size: 4_096,
             least_header_table_size: 4_096,
         }
@@ -131,7 +134,8 @@ impl PeerSettings {
                 return Err(ProtocolError::protocol("MAX_FRAME_SIZE is out of bounds"));
             }
             id::MAX_FRAME_SIZE => self.max_frame_size = value as usize,
-            // MAX_HEADER_LIST_SIZE is advice; settings that are not known are ignored.
+            id::MAX_HEADER_LIST_SIZE => self.max_header_list = value as usize,
+            // RFC 9113, 6.5.2: settings that are not known are ignored.
             _ => {}
         }
         Ok(())

@@ -94,6 +94,8 @@ impl Whole {
 pub(crate) enum Failure {
     /// The peer surely did not process it.
     Unprocessed,
+    /// It was not sent: the peer takes no header list as large as that of every request with this access token.
+    HeadTooLarge,
     /// The peer broke off this stream only.
     Reset,
     /// The connection of that number is gone, with this request open.
@@ -111,6 +113,8 @@ impl Failure {
     pub(crate) fn outcome(self) -> Outcome {
         let (reason, connection) = match self {
             Self::Unprocessed | Self::Closed => return Outcome::Unprocessed,
+            // Each target is evidence of its own, as with time-outs: no other connection would take it either.
+            Self::HeadTooLarge => ("header list too large", None),
             Self::Reset => ("stream reset", None),
             Self::Lost(id) => ("connection lost", Some(id)),
             Self::Connect(id) => ("connect", Some(id)),
@@ -136,10 +140,12 @@ impl Permit {
             });
             return;
         };
-        if let Err(permit) = framed.send(self, head, body, deadline, request) {
-            // A GOAWAY or an error that came since the permit, or the connection's stream numbers are used up.
-            permit.retire_connection();
-            spawn_local(async move { permit.tell(request, Err(Failure::Unprocessed)) });
+        if let Err((permit, failure)) = framed.send(self, head, body, deadline, request) {
+            if failure == Failure::Unprocessed {
+                // A GOAWAY or an error that came since the permit, or the connection's stream numbers are used up.
+                permit.retire_connection();
+            }
+            spawn_local(async move { permit.tell(request, Err(failure)) });
         }
     }
 

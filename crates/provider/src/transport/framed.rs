@@ -18,7 +18,7 @@ use std::task::Waker;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::exchange::{Head, Request};
+use super::exchange::{Failure, Head, Request};
 use super::permit::Permit;
 use crate::http2::{self, Settings, StreamId};
 
@@ -57,7 +57,8 @@ impl Framed {
         }
     }
 
-    /// Puts a request into the output. `Err` = the connection takes none any more.
+    /// Puts a request into the output. `Err` = nothing was sent: the peer does not take a head of this size
+    /// ([`Failure::HeadTooLarge`]), or the connection takes no request any more ([`Failure::Unprocessed`]).
     pub(super) fn send(
         &self,
         permit: Permit,
@@ -65,7 +66,7 @@ impl Framed {
         body: &[&[u8]],
         deadline: Instant,
         request: Request,
-    ) -> Result<(), Permit> {
+    ) -> Result<(), (Permit, Failure)> {
         let mut protocol = self.protocol.borrow_mut();
         match protocol.request(head.framed(), &[], body, Flight { request, permit }) {
             Ok(stream) => {
@@ -75,7 +76,15 @@ impl Framed {
                 self.wake();
                 Ok(())
             }
-            Err(flight) => Err(flight.permit),
+            Err(flight) => {
+                let too_large = protocol.is_open() && !protocol.takes(head.framed(), &[]);
+                let failure = if too_large {
+                    Failure::HeadTooLarge
+                } else {
+                    Failure::Unprocessed
+                };
+                Err((flight.permit, failure))
+            }
         }
     }
 

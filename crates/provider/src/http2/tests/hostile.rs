@@ -17,7 +17,7 @@ fn opened() -> Connection<u32> {
 }
 
 /// A stream of everything that a server may send.
-fn recorded() -> Vec<u8> {
+pub(super) fn recorded() -> Vec<u8> {
     let indexed = [&[0x88, 0x61, 0x96][..], &hex_date(), &[0x75, 2, b'4', b'2']].concat();
     let (a, b) = indexed.split_at(9);
     [

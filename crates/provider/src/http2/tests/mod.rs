@@ -1,4 +1,5 @@
 mod flow;
+mod fuzz;
 mod hostile;
 mod interop;
 pub(super) mod peer;

@@ -516,3 +516,50 @@ fn heads_that_http_cannot_carry_are_refused() {
     assert!(Head::new("https", "", "/").is_err());
     assert!(!format!("{:?}", head().header("authorization", "Bearer secret", Indexing::Table)).contains("secret"));
 }
+
+#[test]
+fn a_header_list_beyond_the_peers_limit_is_not_sent() {
+    // Names, values and 32 bytes for each of the six fields.
+    let fields = [
+        (":method", "POST"),
+        (":scheme", "https"),
+        (":authority", "fcm.example"),
+        (":path", "/v1/projects/p/messages:send"),
+        ("authorization", "Bearer abc"),
+        ("content-type", "application/json"),
+    ];
+    let size = fields
+        .iter()
+        .map(|(name, value)| name.len() + value.len() + 32)
+        .sum::<usize>();
+    let size = u32::try_from(size).unwrap();
+    for limit in [0, 1, size - 1] {
+        let mut connection = connection(&[(6, limit)]);
+        assert_eq!(connection.request(&head(), b"", &[b"body"], 7), Err(7), "{limit}");
+        assert!(connection.output().is_empty() && connection.is_open());
+        assert_eq!(connection.open_streams(), 0);
+        // The limit may be raised again; no stream number was used up.
+        events(&mut connection, &settings_frame(&[(6, size)]));
+        assert_eq!(connection.request(&head(), b"", &[b"body"], 7), Ok(StreamId(1)));
+    }
+}
+
+#[test]
+fn the_tail_of_a_path_counts_in_the_header_list() {
+    let head = Head::with_path_prefix("https", "a", "/3/device/").unwrap();
+    let size = 7 + 4 + 7 + 5 + 10 + 1 + 5 + 10 + 4 * 32;
+    let mut connection = connection(&[(6, size + 4)]);
+    assert_eq!(connection.request(&head, b"12345", &[], 1), Err(1));
+    assert_eq!(connection.request(&head, b"1234", &[], 2), Ok(StreamId(1)));
+}
+
+#[test]
+fn a_lowered_limit_of_the_header_list_leaves_open_streams_alone() {
+    let mut connection = open(1);
+    assert_eq!(events(&mut connection, &settings_frame(&[(6, 10)])), [Event::Settings]);
+    assert_eq!(connection.request(&head(), b"", &[], 1), Err(1));
+    assert_eq!(
+        events(&mut connection, &headers(1, WHOLE_AND_END, OK)),
+        [answered(0, 200, b"")]
+    );
+}
