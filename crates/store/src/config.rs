@@ -23,7 +23,7 @@ pub struct Config {
     pub timeout: Period,
     /// SQLite: `full` survives a power cut, `normal` may lose the last moments in one (never in a crash of bugle).
     pub synchronous: Synchronous,
-    /// SQLite: page cache per connection, in MiB.
+    /// SQLite: the writer's page cache, in MiB. Readers have small ones.
     pub cache_mib: u32,
     /// SQLite: threads that read.
     pub readers: u8,

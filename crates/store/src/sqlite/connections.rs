@@ -13,6 +13,9 @@ use crate::{Error, Result};
 /// How long a connection waits for another program that has locked the database.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The page cache of a connection that does not write, in MiB. Audiences are read once and in order: more was measured to be slower, and it is held for good.
+const READER_CACHE_MIB: u32 = 2;
+
 /// Statements that a connection keeps prepared.
 const STATEMENTS: usize = 256;
 
@@ -37,6 +40,7 @@ impl Connections {
         } else {
             must_be_current(&writer, path)?;
         }
+        set_cache(&writer, config.cache_mib)?;
         let readers = (0..config.readers.max(1)).map(|_| connect(path, config, OpenFlags::SQLITE_OPEN_READ_ONLY));
         Ok(Self {
             writer,
@@ -107,11 +111,16 @@ fn connect(path: &Path, config: &Config, mode: OpenFlags) -> Result<Connection> 
         Synchronous::Normal => "NORMAL",
     };
     conn.pragma_update(None, "synchronous", synchronous)?;
-    conn.pragma_update(None, "cache_size", -i64::from(config.cache_mib.max(1)) * 1_024)?;
+    set_cache(&conn, READER_CACHE_MIB.min(config.cache_mib))?;
     conn.pragma_update(None, "temp_store", "MEMORY")?;
     conn.pragma_update(None, "foreign_keys", false)?;
     conn.pragma_update(None, "wal_autocheckpoint", 0)?;
     Ok(conn)
+}
+
+fn set_cache(conn: &Connection, mib: u32) -> Result<()> {
+    conn.pragma_update(None, "cache_size", -i64::from(mib.max(1)) * 1_024)?;
+    Ok(())
 }
 
 fn keep_log(conn: &Connection, path: &Path) -> Result<()> {

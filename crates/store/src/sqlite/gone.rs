@@ -141,8 +141,8 @@ fn put_back(conn: &Connection, seq: i64, route: Route, hash: i64) -> Result<()> 
     )?;
     let key = DeviceKey(statement.insert((seq, hash))?);
     conn.prepare_cached(
-        "INSERT INTO subscriptions (app, channel, route, key, origins)
-         SELECT g.app, s.value ->> 0, ?3, ?2, s.value ->> 1 FROM gone g, json_each(g.subscriptions) s WHERE g.seq = ?1",
+        "INSERT INTO subscriptions (app, channel, route, key, origins, token)
+         SELECT g.app, s.value ->> 0, ?3, ?2, s.value ->> 1, g.token FROM gone g, json_each(g.subscriptions) s WHERE g.seq = ?1",
     )?
     .execute((seq, key.0, route.code()))?;
     conn.prepare_cached("DELETE FROM gone WHERE seq = ?")?.execute([seq])?;

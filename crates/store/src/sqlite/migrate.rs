@@ -12,6 +12,7 @@ use crate::{Error, Result};
 const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0001_registry.sql"),
     include_str!("../../migrations/sqlite/0002_ledger.sql"),
+    include_str!("../../migrations/sqlite/0003_covering_tokens.sql"),
 ];
 
 /// Marks the file as bugle's, "bugl" in ASCII.

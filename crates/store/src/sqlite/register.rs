@@ -5,7 +5,7 @@ use rusqlite::Connection;
 
 use super::devices::{self, Entry};
 use super::rows::Stored;
-use super::subscriptions;
+use super::subscriptions::{self, Subscriber};
 use crate::registry::origins;
 use crate::registry::record::declared;
 use crate::{Registered, Result};
@@ -15,7 +15,6 @@ use crate::{Registered, Result};
 /// There is one writer, so of two first registrations of a token the second finds what the first has written.
 pub(super) fn register(conn: &Connection, app: i64, entry: &Entry) -> Result<Registered> {
     let r = &entry.registration;
-    let route = Route::of(r.provider, r.platform);
     let known = match &r.id {
         None => devices::by_token(conn, app, r.provider, &r.token, entry.token_hash)?,
         Some(id) => {
@@ -25,8 +24,8 @@ pub(super) fn register(conn: &Connection, app: i64, entry: &Entry) -> Result<Reg
         }
     };
     if let Some(stored) = known {
-        update(conn, &stored, entry)?;
-        declare(conn, app, stored.key, route, r, false)?;
+        update(conn, app, &stored, entry)?;
+        declare(conn, &subscriber(app, stored.key, r), r, false)?;
         return Ok(Registered {
             device: declared(r, stored.device.id, stored.device.created_at, entry.now),
             created: false,
@@ -34,7 +33,7 @@ pub(super) fn register(conn: &Connection, app: i64, entry: &Entry) -> Result<Reg
     }
     let id = r.id.clone().unwrap_or_else(|| DeviceId::generate(entry.now));
     let key = devices::insert(conn, app, &id, entry)?;
-    declare(conn, app, key, route, r, true)?;
+    declare(conn, &subscriber(app, key, r), r, true)?;
     Ok(Registered {
         device: declared(r, id, entry.now, entry.now),
         created: true,
@@ -53,7 +52,7 @@ fn take_token_from_others(conn: &Connection, app: i64, entry: &Entry, named: Opt
     }
 }
 
-fn update(conn: &Connection, stored: &Stored, entry: &Entry) -> Result<()> {
+fn update(conn: &Connection, app: i64, stored: &Stored, entry: &Entry) -> Result<()> {
     let r = &entry.registration;
     let old = &stored.device;
     let same = declared(r, old.id.clone(), old.created_at, old.updated_at);
@@ -61,17 +60,26 @@ fn update(conn: &Connection, stored: &Stored, entry: &Entry) -> Result<()> {
         return devices::touch(conn, stored.key, entry.now);
     }
     devices::update(conn, stored.key, entry)?;
-    let route = Route::of(r.provider, r.platform);
-    if stored.route() != route {
-        subscriptions::reroute(conn, stored.key, route)?;
+    let device = subscriber(app, stored.key, r);
+    if stored.route() != device.route || old.token != r.token {
+        subscriptions::follow(conn, &device)?;
     }
     Ok(())
 }
 
-fn declare(conn: &Connection, app: i64, key: DeviceKey, route: Route, r: &Registration, fresh: bool) -> Result<()> {
+fn subscriber(app: i64, key: DeviceKey, r: &Registration) -> Subscriber<'_> {
+    Subscriber {
+        app,
+        key,
+        route: Route::of(r.provider, r.platform),
+        token: &r.token,
+    }
+}
+
+fn declare(conn: &Connection, device: &Subscriber<'_>, r: &Registration, fresh: bool) -> Result<()> {
     let lists = origins::lists(r);
     if lists.is_empty() || (fresh && lists.iter().all(|(_, list)| list.is_empty())) {
         return Ok(());
     }
-    subscriptions::declare(conn, app, key, route, &lists)
+    subscriptions::declare(conn, device, &lists)
 }

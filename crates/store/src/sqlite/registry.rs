@@ -150,10 +150,11 @@ impl Store {
             let Some(stored) = devices::by_id(tx.conn(), app, &device)? else {
                 return Ok(false);
             };
+            let device = stored.subscriber(app);
             if add {
-                subscriptions::add(tx.conn(), app, stored.key, stored.route(), &channels, Origins::CHANNEL)?;
+                subscriptions::add(tx.conn(), &device, &channels, Origins::CHANNEL)?;
             } else {
-                subscriptions::remove(tx.conn(), app, stored.key, stored.route(), &channels)?;
+                subscriptions::remove(tx.conn(), &device, &channels)?;
             }
             Ok(true)
         };

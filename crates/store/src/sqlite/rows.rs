@@ -4,6 +4,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use bugle_model::{Device, DeviceKey, Platform, Route, Timestamp};
 use rusqlite::Row;
 
+use super::subscriptions::Subscriber;
 use crate::Result;
 use crate::registry::record::{self, read_meta};
 
@@ -37,9 +38,18 @@ impl Stored {
         })
     }
 
-    /// The route of its subscriptions.
     pub(super) fn route(&self) -> Route {
         Route::of(self.device.provider, self.platform)
+    }
+
+    /// What its subscriptions repeat of it.
+    pub(super) fn subscriber(&self, app: i64) -> Subscriber<'_> {
+        Subscriber {
+            app,
+            key: self.key,
+            route: self.route(),
+            token: &self.device.token,
+        }
     }
 }
 

@@ -1,60 +1,63 @@
 //! One device's subscriptions.
 //!
-//! Invariants: every row's route is that of its device; no row has an empty set of origins.
+//! Invariants: every row's route and token are those of its device; no row has an empty set of origins.
 
 use std::collections::BTreeMap;
 
-use bugle_model::{Channel, DeviceKey, Origins, Route};
+use bugle_model::{Channel, DeviceKey, Origins, Route, Token};
 use rusqlite::Connection;
 
 use crate::Result;
 use crate::registry::origins::changes;
 
+/// A device, as far as its subscriptions repeat it.
+pub(super) struct Subscriber<'a> {
+    pub(super) app: i64,
+    pub(super) key: DeviceKey,
+    pub(super) route: Route,
+    pub(super) token: &'a Token,
+}
+
 /// Adds an origin to the device's subscriptions to these channels.
-pub(super) fn add(
-    conn: &Connection,
-    app: i64,
-    key: DeviceKey,
-    route: Route,
-    channels: &[Channel],
-    origin: Origins,
-) -> Result<()> {
+pub(super) fn add(conn: &Connection, device: &Subscriber<'_>, channels: &[Channel], origin: Origins) -> Result<()> {
     let mut statement = conn.prepare_cached(
-        "INSERT INTO subscriptions (app, channel, route, key, origins) VALUES (?, ?, ?, ?, ?)
+        "INSERT INTO subscriptions (app, channel, route, key, origins, token) VALUES (?, ?, ?, ?, ?, ?)
          ON CONFLICT DO UPDATE SET origins = origins | excluded.origins",
     )?;
+    let Subscriber { app, key, route, token } = device;
     for channel in channels {
-        statement.execute((app, channel.as_str(), route.code(), key.0, origin.bits()))?;
+        statement.execute((
+            app,
+            channel.as_str(),
+            route.code(),
+            key.0,
+            origin.bits(),
+            token.as_str(),
+        ))?;
     }
     Ok(())
 }
 
 /// Takes these channels from the device, whatever their origin.
-pub(super) fn remove(conn: &Connection, app: i64, key: DeviceKey, route: Route, channels: &[Channel]) -> Result<()> {
+pub(super) fn remove(conn: &Connection, device: &Subscriber<'_>, channels: &[Channel]) -> Result<()> {
     for channel in channels {
-        set(conn, app, key, route, channel.as_str(), Origins::NONE)?;
+        set(conn, device, channel.as_str(), Origins::NONE)?;
     }
     Ok(())
 }
 
 /// Replaces, for each of these origins, the channels that the device has from it. Other origins stay.
-pub(super) fn declare(
-    conn: &Connection,
-    app: i64,
-    key: DeviceKey,
-    route: Route,
-    lists: &[(Origins, &[Channel])],
-) -> Result<()> {
-    for (channel, origins) in changes(&all(conn, key)?, lists) {
-        set(conn, app, key, route, &channel, origins)?;
+pub(super) fn declare(conn: &Connection, device: &Subscriber<'_>, lists: &[(Origins, &[Channel])]) -> Result<()> {
+    for (channel, origins) in changes(&all(conn, device.key)?, lists) {
+        set(conn, device, &channel, origins)?;
     }
     Ok(())
 }
 
-/// Moves all subscriptions of a device whose provider or platform has changed.
-pub(super) fn reroute(conn: &Connection, key: DeviceKey, route: Route) -> Result<()> {
-    conn.prepare_cached("UPDATE subscriptions SET route = ?2 WHERE key = ?1")?
-        .execute((key.0, route.code()))?;
+/// Brings all subscriptions of a device whose provider, platform or token has changed to what these are now.
+pub(super) fn follow(conn: &Connection, device: &Subscriber<'_>) -> Result<()> {
+    conn.prepare_cached("UPDATE subscriptions SET route = ?2, token = ?3 WHERE key = ?1")?
+        .execute((device.key.0, device.route.code(), device.token.as_str()))?;
     Ok(())
 }
 
@@ -78,16 +81,17 @@ fn all(conn: &Connection, key: DeviceKey) -> Result<BTreeMap<String, Origins>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-fn set(conn: &Connection, app: i64, key: DeviceKey, route: Route, channel: &str, origins: Origins) -> Result<()> {
+fn set(conn: &Connection, device: &Subscriber<'_>, channel: &str, origins: Origins) -> Result<()> {
+    let Subscriber { app, key, route, token } = device;
     if origins.is_empty() {
         conn.prepare_cached("DELETE FROM subscriptions WHERE app = ? AND channel = ? AND route = ? AND key = ?")?
             .execute((app, channel, route.code(), key.0))?;
     } else {
         conn.prepare_cached(
-            "INSERT INTO subscriptions (app, channel, route, key, origins) VALUES (?, ?, ?, ?, ?)
+            "INSERT INTO subscriptions (app, channel, route, key, origins, token) VALUES (?, ?, ?, ?, ?, ?)
              ON CONFLICT DO UPDATE SET origins = excluded.origins",
         )?
-        .execute((app, channel, route.code(), key.0, origins.bits()))?;
+        .execute((app, channel, route.code(), key.0, origins.bits(), token.as_str()))?;
     }
     Ok(())
 }

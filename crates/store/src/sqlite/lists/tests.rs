@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use bugle_model::{DeviceFilter, Paging, Platform, Provider, SubscriptionFilter};
 use proptest::prelude::*;
 use proptest::sample::subsequence;
@@ -5,18 +7,18 @@ use rusqlite::Connection;
 
 use super::{FEW, devices, subscriptions};
 use crate::sqlite::lists::{devices as device_list, subscriptions as subscription_list};
+use crate::sqlite::migrate::migrate;
 
 /// Two apps with 60 devices each, in a few channels.
 fn filled() -> Connection {
-    let conn = Connection::open_in_memory().unwrap();
-    conn.execute_batch(include_str!("../../../migrations/sqlite/0001_registry.sql"))
-        .unwrap();
+    let mut conn = Connection::open_in_memory().unwrap();
+    migrate(&mut conn, Path::new("lists.db")).unwrap();
     conn.execute_batch(
         "INSERT INTO apps VALUES (1, 'default'), (2, 'tenant');
          WITH RECURSIVE n (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM n WHERE n < 119)
          INSERT INTO devices SELECT NULL, n % 2 + 1, 'd' || (n / 2 * 37 % 60), n / 2 % 4 + 1, n % 3 + 1, 'android', 't' || n, n,
             iif(n % 5, 'u' || n % 5, ''), '{}', '', '', 0, 0 FROM n;
-         INSERT INTO subscriptions SELECT d.app, c.value, d.provider * 4 + d.platform, d.key, 1
+         INSERT INTO subscriptions SELECT d.app, c.value, d.provider * 4 + d.platform, d.key, 1, d.token
             FROM devices d, json_each('[\"a\", \"ab\", \"b\", \"c\"]') c WHERE d.key % (c.key + 1) = 0;",
     )
     .unwrap();

@@ -73,7 +73,7 @@ async fn the_hot_statements_use_the_indexes_that_were_made_for_them() {
             "INDEX pushes_by_due (lane=? AND app=? AND route=? AND page_due<?)",
         ),
         (
-            "SELECT s.key, d.token",
+            "SELECT key, token FROM subscriptions",
             "PRIMARY KEY (app=? AND channel=? AND route=? AND key>? AND key<?)",
         ),
         (
