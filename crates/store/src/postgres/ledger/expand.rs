@@ -119,26 +119,20 @@ async fn start(
     route: Route,
     now: Timestamp,
 ) -> Result<Option<Start>> {
-    let leg: Option<(i64, Option<i64>)> =
-        sqlx::query_as("SELECT cursor, bound FROM legs WHERE push = $1 AND route = $2 AND NOT closed")
-            .bind(key.0)
-            .bind(i16::from(route.code()))
-            .fetch_optional(&mut *conn)
-            .await?;
+    let leg: Option<(i64, i64)> = sqlx::query_as(
+        "SELECT cursor, coalesce(bound, (SELECT key FROM devices ORDER BY key DESC LIMIT 1), 0)
+           FROM legs WHERE push = $1 AND route = $2 AND NOT closed",
+    )
+    .bind(key.0)
+    .bind(i16::from(route.code()))
+    .fetch_optional(&mut *conn)
+    .await?;
     let (Some((cursor, bound)), Some(push)) = (leg, Push::read(conn, key).await?) else {
         return Ok(None);
     };
     if push.flow(false, now) != Flow::Running {
         return Ok(None);
     }
-    let bound = match bound {
-        Some(bound) => bound,
-        None => {
-            sqlx::query_scalar("SELECT coalesce((SELECT key FROM devices ORDER BY key DESC LIMIT 1), 0)")
-                .fetch_one(&mut *conn)
-                .await?
-        }
-    };
     let walk = Walk::begin(key, route, cursor, bound);
     let places = replica::places(shared, conn, &[key]).await?;
     Ok(Some(Start { push, walk, places }))
