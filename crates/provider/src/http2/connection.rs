@@ -180,9 +180,10 @@ impl<T> Connection<T> {
         &mut self.output
     }
 
-    /// Has the stream neither an answer nor a failure yet?
-    pub(crate) fn is_stream_open(&mut self, id: StreamId) -> bool {
-        self.streams.get_mut(id.0).is_some()
+    /// Streams up to this one that have neither an answer nor a failure yet, oldest first.
+    pub(crate) fn open_streams_upto(&self, last: StreamId) -> Vec<StreamId> {
+        let ids = self.streams.ids(|stream| stream.id <= last.0);
+        ids.into_iter().map(StreamId).collect()
     }
 
     /// Streams that have no answer yet.

@@ -5,7 +5,7 @@
 
 /// The id of a stream that we opened: odd, ascending (RFC 9113, 5.1.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct StreamId(pub(super) u32);
+pub(crate) struct StreamId(pub(crate) u32);
 
 /// One open stream.
 pub(super) struct Stream<T> {

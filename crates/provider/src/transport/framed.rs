@@ -6,21 +6,22 @@
 //!
 //! Each open stream holds its [`Permit`], which holds the connection: whatever ends the driver ends all streams, so nothing is kept alive by itself.
 
+mod deadlines;
 mod driver;
 mod round;
 
 pub(super) use driver::{FramedDriver, open};
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::task::Waker;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use self::deadlines::Deadlines;
 use super::exchange::{Failure, Head, Request};
 use super::permit::Permit;
-use crate::http2::{self, Settings, StreamId};
+use crate::http2::{self, Settings};
 
 /// With more than this waiting to be written no stream is opened: the peer does not read.
 const BACKLOG: usize = 256 << 10;
@@ -37,8 +38,7 @@ pub(super) struct Framed {
     protocol: RefCell<Protocol>,
     /// What waits to be written, as far as it is known: bytes.
     backlog: Cell<usize>,
-    /// In the order of their streams, which is that of their deadlines: all requests may take equally long.
-    deadlines: RefCell<VecDeque<(Instant, StreamId)>>,
+    deadlines: RefCell<Deadlines>,
     driver: RefCell<Option<Waker>>,
     /// The driver will look by itself: it is woken already, or it pauses.
     awake: Cell<bool>,
@@ -72,7 +72,7 @@ impl Framed {
             Ok(stream) => {
                 self.backlog.set(protocol.output().len());
                 drop(protocol);
-                self.deadlines.borrow_mut().push_back((deadline, stream));
+                self.deadlines.borrow_mut().add(deadline, stream);
                 self.wake();
                 Ok(())
             }

@@ -42,7 +42,7 @@ pub(in crate::transport) struct FramedDriver {
     /// Writing has failed. What the peer sent before is still to be read, and tells more.
     deaf: bool,
     pause: Alarm,
-    /// For the oldest deadline.
+    /// For the oldest deadlines.
     deadline: Alarm,
 }
 
@@ -214,24 +214,19 @@ impl FramedDriver {
         if self.deadline.is_pending(cx) {
             return;
         }
-        let now = Instant::now();
         let mut late = Vec::new();
         {
             let mut deadlines = self.framed.deadlines.borrow_mut();
             let mut protocol = self.framed.protocol.borrow_mut();
-            while let Some((at, stream)) = deadlines.front().copied() {
-                if at > now && protocol.is_stream_open(stream) {
-                    break;
-                }
-                deadlines.pop_front();
-                late.extend(protocol.reset(stream));
+            if let Some(upto) = deadlines.over(Instant::now()) {
+                let open = protocol.open_streams_upto(upto);
+                late.extend(open.into_iter().filter_map(|stream| protocol.reset(stream)));
             }
-            // One silent stream must not keep the places of all that were answered after it.
-            if deadlines.len() > 2 * protocol.open_streams() + 1_024 {
-                deadlines.retain(|(_, stream)| protocol.is_stream_open(*stream));
+            if protocol.open_streams() == 0 {
+                deadlines.clear();
             }
-            if let Some((at, _)) = deadlines.front() {
-                self.deadline.set(*at, cx);
+            if let Some(at) = deadlines.next() {
+                self.deadline.set(at, cx);
             }
         }
         let round = Round::new(connection, &self.framed, &self.pool);

@@ -225,7 +225,7 @@ impl World {
         let Some((owner, stream)) = open.get(usize::from(which) % open.len().max(1)) else {
             return;
         };
-        assert!(self.connection.is_stream_open(*stream));
+        assert!(self.connection.open_streams_upto(*stream).contains(stream));
         assert_eq!(self.connection.reset(*stream), Some(*owner));
         assert_eq!(self.connection.reset(*stream), None);
         self.owners.back(*owner);
