@@ -14,9 +14,14 @@ pub(super) struct Apps(Names<i32>);
 impl Apps {
     /// The app's number; it is given one at first use. Not to be called inside a transaction: what is remembered must be committed.
     pub(super) async fn intern(&self, shared: &Shared, app: &AppId) -> Result<i32> {
-        if let Some(key) = self.0.key(app) {
-            return Ok(key);
+        match self.0.key(app) {
+            Some(key) => Ok(key),
+            // Once in a process's life: whoever waits for a registration need not have room for it.
+            None => Box::pin(self.insert(shared, app)).await,
         }
+    }
+
+    async fn insert(&self, shared: &Shared, app: &AppId) -> Result<i32> {
         let name = app.clone();
         let key = shared
             .read(move |conn| {

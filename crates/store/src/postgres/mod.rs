@@ -54,11 +54,19 @@ pub struct Store {
 }
 
 impl Store {
-    /// Runs a call as a task of its own; it goes on if the caller goes away.
-    async fn run<T: Send + 'static>(&self, call: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
-        match self.runtime.spawn(call).await {
-            Ok(done) => done,
-            Err(error) => Err(Error::Unavailable(error.into())),
+    /// Runs a call as a task of its own, from now on; it goes on if the caller goes away.
+    fn run<T, F>(&self, call: F) -> impl Future<Output = Result<T>> + Send + use<T, F>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        // Not inside the future that is returned: the caller would keep room for the call.
+        let task = self.runtime.spawn(call);
+        async move {
+            match task.await {
+                Ok(done) => done,
+                Err(error) => Err(Error::Unavailable(error.into())),
+            }
         }
     }
 }

@@ -65,7 +65,8 @@ pub(super) struct Lent {
 impl Lent {
     pub(super) async fn from(pool: &PgPool) -> Result<Self> {
         Ok(Self {
-            conn: Some(pool.acquire().await?),
+            // It has room for making a connection, many KiB, which every call that waits would have, too.
+            conn: Some(Box::pin(pool.acquire()).await?),
             in_order: false,
         })
     }
