@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bugle_model::{AppId, Clock, Route};
-use bugle_store::{Expansion, OpenLeg, Result, Store};
+use bugle_store::{Expansion, OpenLeg, Result, Store, Walk};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -77,27 +77,36 @@ impl Expander {
             .collect();
         let outstanding = self.store.outstanding().await?;
         let is_held = |app: &AppId, route: Route| held.iter().any(|(a, r)| a == app && *r == route);
+        let rooms = rooms(&self.config, &legs, &outstanding, is_held);
+        let roomy: Vec<(&OpenLeg, u32)> = legs.iter().zip(rooms).filter(|(_, room)| *room > 0).collect();
         let mut moved = false;
-        for (leg, room) in legs.iter().zip(rooms(&self.config, &legs, &outstanding, is_held)) {
-            if room > 0 {
-                moved |= self.expand(leg, room.min(STRETCH)).await?;
-            }
+        // The legs of a push stand together. At once, they cost a small audience one transaction.
+        for legs in roomy.chunk_by(|(one, _), (other, _)| one.push == other.push) {
+            moved |= self.expand(legs).await?;
         }
         Ok(moved)
     }
 
-    async fn expand(&self, leg: &OpenLeg, targets: u32) -> Result<bool> {
-        let Some(walk) = self.store.walk(leg.push, leg.route, targets).await? else {
+    /// Expands legs of one push, each by what it has room for.
+    async fn expand(&self, legs: &[(&OpenLeg, u32)]) -> Result<bool> {
+        let Some((first, _)) = legs.first() else {
             return Ok(false);
         };
-        let handed: u64 = walk.ranges.iter().map(|range| u64::from(range.count)).sum();
-        match self.store.expand(walk, self.clock.now()).await? {
-            Expansion::Done => {
-                metrics::counter!(names::EXPANDED).increment(handed);
-                Ok(true)
-            }
-            // Another process was faster, or the push was called off: the next round reads it anew.
-            Expansion::Stale => Ok(false),
-        }
+        let legs: Vec<(Route, u32)> = legs
+            .iter()
+            .map(|(leg, room)| (leg.route, (*room).min(STRETCH)))
+            .collect();
+        let walks = self.store.walk(first.push, &legs).await?;
+        let counts: Vec<u64> = walks.iter().map(Walk::count).collect();
+        let answers = self.store.expand(walks, self.clock.now()).await?;
+        // Of what is stale another process was faster, or the push was called off: the next round reads it anew.
+        let done = || {
+            counts
+                .iter()
+                .zip(&answers)
+                .filter(|(_, answer)| **answer == Expansion::Done)
+        };
+        metrics::counter!(names::EXPANDED).increment(done().map(|(count, _)| count).sum());
+        Ok(done().next().is_some())
     }
 }

@@ -99,11 +99,13 @@ pub trait Ledger: Send + Sync {
     /// Targets in unsettled pages, left-overs too, by app and route, over all legs that have not ended (closed ones as well): what fills the windows.
     async fn outstanding(&self) -> Result<Vec<(AppId, Route, u64)>>;
 
-    /// Reads on in a leg's audience for at most `targets` devices, cut into pages of at most 1 000. Writes nothing. `None` = the leg is no longer open.
-    async fn walk(&self, push: PushKey, route: Route, targets: u32) -> Result<Option<Walk>>;
+    /// Reads on in the audiences of a push's legs, in each for at most so many devices, cut into pages of at most 1 000. Writes nothing. Legs that are no
+    /// longer open are left out.
+    async fn walk(&self, push: PushKey, legs: &[(Route, u32)]) -> Result<Vec<Walk>>;
 
-    /// Writes a walk down, only if the cursor still stands where the walk began: inserts the pages, moves the cursor, in one transaction.
-    async fn expand(&self, walk: Walk, now: Timestamp) -> Result<Expansion>;
+    /// Writes walks of one push down, each only if its leg's cursor still stands where the walk began: inserts the pages, moves the cursors, in one
+    /// transaction. One answer per walk, in order.
+    async fn expand(&self, walks: Vec<Walk>, now: Timestamp) -> Result<Vec<Expansion>>;
 
     /// Pages of a lane that are due at `before` or earlier, by (due, id), leaving out those of routes on hold and those in somebody's hands.
     async fn due_pages(&self, lane: Lane, before: Timestamp, limit: u32) -> Result<Vec<PageRef>>;

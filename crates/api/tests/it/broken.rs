@@ -69,10 +69,10 @@ impl Ledger for Broken {
     async fn outstanding(&self) -> Result<Vec<(AppId, Route, u64)>> {
         full()
     }
-    async fn walk(&self, _: PushKey, _: Route, _: u32) -> Result<Option<Walk>> {
+    async fn walk(&self, _: PushKey, _: &[(Route, u32)]) -> Result<Vec<Walk>> {
         full()
     }
-    async fn expand(&self, _: Walk, _: Timestamp) -> Result<Expansion> {
+    async fn expand(&self, _: Vec<Walk>, _: Timestamp) -> Result<Vec<Expansion>> {
         full()
     }
     async fn due_pages(&self, _: Lane, _: Timestamp, _: u32) -> Result<Vec<PageRef>> {

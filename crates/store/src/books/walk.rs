@@ -48,7 +48,8 @@ impl Walk {
     }
 
     /// How many devices were read.
-    pub(crate) fn count(&self) -> u64 {
+    #[must_use]
+    pub fn count(&self) -> u64 {
         self.ranges.iter().map(|range| u64::from(range.count)).sum()
     }
 }

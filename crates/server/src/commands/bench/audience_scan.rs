@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use bugle_model::{AppId, Channel, Clock, Lane, NewPush, PageId, Provider, PushUid, Recipient, SystemClock};
+use bugle_model::{AppId, Channel, Clock, Lane, NewPush, PageId, Provider, PushUid, Recipient, Route, SystemClock};
 use bugle_store::{DatabaseUrl, Expansion, Store};
 use tokio::task::JoinSet;
 
@@ -23,6 +23,8 @@ const DENSE: &str = "dense";
 /// That of one device in [`RARE`], spread over all.
 const SPARSE: &str = "sparse";
 const RARE: u64 = 1_000;
+/// A round scans a channel with one push after the other until it has read so many tokens: a scan of a thousand is over before a clock tells much of it.
+const SAMPLE: u64 = 50_000;
 /// Callers that fill the database.
 const CALLERS: u64 = 256;
 /// Devices of a walk.
@@ -42,12 +44,15 @@ pub(super) async fn measure(setup: &Setup, report: &mut Report) -> anyhow::Resul
     for round in 0..setup.rounds {
         progress(SCENARIO, round, setup);
         for (channel, audience) in [(DENSE, devices), (SPARSE, devices.div_ceil(RARE))] {
-            let scan = Scan::of(&store, &servers, channel, round).await?;
-            ensure!(
-                scan.tokens == audience,
-                "{} tokens of {audience} were read from the channel {channel}",
-                scan.tokens
-            );
+            let mut scan = Scan::default();
+            for number in 0..SAMPLE.div_ceil(audience) {
+                let uid = format!("{channel}-{round}-{number}");
+                let tokens = scan.push(&store, &servers, channel, &uid).await?;
+                ensure!(
+                    tokens == audience,
+                    "{tokens} tokens of {audience} were read from the channel {channel}"
+                );
+            }
             scan.add(&format!("channel of {audience}"), report);
         }
     }
@@ -86,7 +91,7 @@ fn channel(name: &str) -> anyhow::Result<Channel> {
     Channel::parse(name).ok().context("the channel is none")
 }
 
-/// What a scan took, and of how many.
+/// What scans took, and of how many.
 #[derive(Default)]
 struct Scan {
     tokens: u64,
@@ -96,15 +101,21 @@ struct Scan {
     reading: Duration,
     /// This process's time while it read.
     cpu: Duration,
-    /// PostgreSQL's, meanwhile.
+    /// PostgreSQL's, each, while it read for the last push.
     backends: Vec<(&'static str, f64)>,
 }
 
 impl Scan {
-    async fn of(store: &Arc<dyn Store>, servers: &Servers, channel: &str, round: u32) -> anyhow::Result<Self> {
-        let mut scan = Self::default();
-        let uid = accept(store, channel, round).await?;
-        let pages = scan.expand(store).await?;
+    /// Scans a channel by a push to it. Answers how many tokens were read.
+    async fn push(
+        &mut self,
+        store: &Arc<dyn Store>,
+        servers: &Servers,
+        channel: &str,
+        uid: &str,
+    ) -> anyhow::Result<u64> {
+        let uid = accept(store, channel, uid).await?;
+        let pages = self.expand(store).await?;
         // As a sender takes them: under a lease, and with their tokens.
         let began = Instant::now();
         let mut taken = 0;
@@ -112,18 +123,25 @@ impl Scan {
             let pages = store.take(some, Duration::from_hours(1)).await?;
             taken += pages.iter().map(|page| page.targets.len() as u64).sum::<u64>();
         }
-        scan.taking = began.elapsed();
-        let (before, backends, began) = (cpu_of_this()?, servers.cpu()?, Instant::now());
-        for page in &pages {
-            scan.tokens += store.reread(*page, 0).await?.len() as u64;
-        }
-        scan.reading = began.elapsed();
-        scan.cpu = cpu_of_this()?.saturating_sub(before);
-        scan.backends = servers.cpu_each(scan.tokens, &backends)?;
-        ensure!(taken == scan.tokens, "taken {taken} and read again {}", scan.tokens);
+        self.taking += began.elapsed();
+        let read = self.read(store, servers, &pages).await?;
+        ensure!(taken == read, "taken {taken} and read again {read}");
         // Its pages are in our hands, so that it never ends; but they are not met again.
         store.cancel(&AppId::default_app(), &uid, SystemClock.now()).await?;
-        Ok(scan)
+        Ok(read)
+    }
+
+    async fn read(&mut self, store: &Arc<dyn Store>, servers: &Servers, pages: &[PageId]) -> anyhow::Result<u64> {
+        let (before, backends, began) = (cpu_of_this()?, servers.cpu()?, Instant::now());
+        let mut tokens = 0;
+        for page in pages {
+            tokens += store.reread(*page, 0).await?.len() as u64;
+        }
+        self.reading += began.elapsed();
+        self.cpu += cpu_of_this()?.saturating_sub(before);
+        self.backends = servers.cpu_each(tokens, &backends)?;
+        self.tokens += tokens;
+        Ok(tokens)
     }
 
     /// Walks and expands what is open. Answers its pages.
@@ -134,16 +152,18 @@ impl Scan {
                 let due = store.due_pages(Lane::Bulk, SystemClock.now(), 1_000_000).await?;
                 return Ok(due.into_iter().map(|page| page.id).collect());
             }
-            for leg in legs {
-                let began = Instant::now();
-                let walk = store.walk(leg.push, leg.route, WALK).await?;
-                let walk = walk.context("a leg has closed by itself")?;
-                self.walking += began.elapsed();
-                let began = Instant::now();
-                let done = store.expand(walk, SystemClock.now()).await?;
-                ensure!(done == Expansion::Done, "somebody else expands this push");
-                self.expanding += began.elapsed();
-            }
+            let routes: Vec<(Route, u32)> = legs.iter().map(|leg| (leg.route, WALK)).collect();
+            let began = Instant::now();
+            let walks = store.walk(legs[0].push, &routes).await?;
+            ensure!(walks.len() == legs.len(), "a leg has closed by itself");
+            self.walking += began.elapsed();
+            let began = Instant::now();
+            let done = store.expand(walks, SystemClock.now()).await?;
+            ensure!(
+                done.iter().all(|done| *done == Expansion::Done),
+                "somebody else expands this push"
+            );
+            self.expanding += began.elapsed();
         }
     }
 
@@ -171,11 +191,9 @@ impl Scan {
     }
 }
 
-async fn accept(store: &Arc<dyn Store>, name: &str, round: u32) -> anyhow::Result<PushUid> {
+async fn accept(store: &Arc<dyn Store>, name: &str, uid: &str) -> anyhow::Result<PushUid> {
     let now = SystemClock.now();
-    let uid = PushUid::parse(format!("{name}-{round}"))
-        .ok()
-        .context("the uid is none")?;
+    let uid = PushUid::parse(uid.to_owned()).ok().context("the uid is none")?;
     let push = NewPush {
         app: AppId::default_app(),
         uid: uid.clone(),

@@ -1,6 +1,6 @@
-//! Reads on in a leg's audience, and writes down what was read as pages.
+//! Reads on in the audiences of legs, and writes down what was read as pages.
 //!
-//! A walk is read by several statements, of which the first reads the cursor. Whatever changes in between, what is written down is right: an expansion changes
+//! Walks are read by several statements, of which the first reads the cursors. Whatever changes in between, what is written down is right: an expansion changes
 //! nothing unless the leg still is where the walk began, and two that began at the same place wait for each other on the leg's row, where the second finds
 //! the cursor moved.
 
@@ -77,65 +77,79 @@ async fn read_outstanding(conn: &mut PgConnection, shared: &Shared) -> Result<Ve
     Ok(sums)
 }
 
-/// What a walk is read by: the push, the walk as it begins, and what a replica must know for it.
+/// What walks are read by: the push, the walks as they begin and of how many devices each, and what a replica must know for them.
 struct Start {
     push: Push,
-    walk: Walk,
+    walks: Vec<(Walk, u32)>,
     places: Option<Vec<String>>,
 }
 
 pub(super) async fn walk(
     shared: &Arc<Shared>,
     key: PushKey,
-    route: Route,
-    targets: u32,
+    legs: Vec<(Route, u32)>,
     now: Timestamp,
-) -> Result<Option<Walk>> {
-    let context = Arc::clone(shared);
+) -> Result<Vec<Walk>> {
+    let (context, legs) = (Arc::clone(shared), Arc::new(legs));
     let start = shared
         .read(move |conn| {
-            let shared = Arc::clone(&context);
-            Box::pin(async move { start(conn, &shared, key, route, now).await })
+            let (shared, legs) = (Arc::clone(&context), Arc::clone(&legs));
+            Box::pin(async move { start(conn, &shared, key, &legs, now).await })
         })
         .await?;
-    let Some(Start { push, walk, places }) = start else {
-        return Ok(None);
+    let Some(mut start) = start else {
+        return Ok(Vec::new());
     };
-    let (push, most) = (Arc::new(push), walk::most(targets));
+    let places = start.places.take();
+    let start = Arc::new(start);
     let read = replica::read(shared, places, move |conn| {
-        let (push, mut walk) = (Arc::clone(&push), walk.clone());
-        Box::pin(async move {
-            read_ranges(conn, &push, &mut walk, most).await?;
-            Ok(walk)
-        })
+        let start = Arc::clone(&start);
+        Box::pin(async move { read_walks(conn, &start).await })
     });
-    read.await.map(Some)
+    read.await
 }
 
 async fn start(
     conn: &mut PgConnection,
     shared: &Shared,
     key: PushKey,
-    route: Route,
+    legs: &[(Route, u32)],
     now: Timestamp,
 ) -> Result<Option<Start>> {
-    let leg: Option<(i64, i64)> = sqlx::query_as(
-        "SELECT cursor, coalesce(bound, (SELECT key FROM devices ORDER BY key DESC LIMIT 1), 0)
-           FROM legs WHERE push = $1 AND route = $2 AND NOT closed",
+    let routes: Vec<i16> = legs.iter().map(|(route, _)| i16::from(route.code())).collect();
+    let read: Vec<(i16, i64, i64)> = sqlx::query_as(
+        "SELECT route, cursor, coalesce(bound, (SELECT key FROM devices ORDER BY key DESC LIMIT 1), 0)
+           FROM legs WHERE push = $1 AND route = ANY($2) AND NOT closed",
     )
     .bind(key.0)
-    .bind(i16::from(route.code()))
-    .fetch_optional(&mut *conn)
+    .bind(routes)
+    .fetch_all(&mut *conn)
     .await?;
-    let (Some((cursor, bound)), Some(push)) = (leg, Push::read(conn, key).await?) else {
+    let Some(push) = Push::read(conn, key).await? else {
         return Ok(None);
     };
-    if push.flow(false, now) != Flow::Running {
+    if read.is_empty() || push.flow(false, now) != Flow::Running {
         return Ok(None);
     }
-    let walk = Walk::begin(key, route, cursor, bound);
+    let mut walks = Vec::with_capacity(read.len());
+    for (route, targets) in legs {
+        let leg = read.iter().find(|(code, ..)| *code == i16::from(route.code()));
+        if let Some((_, cursor, bound)) = leg {
+            walks.push((Walk::begin(key, *route, *cursor, *bound), walk::most(*targets)));
+        }
+    }
     let places = replica::places(shared, conn, &[key]).await?;
-    Ok(Some(Start { push, walk, places }))
+    Ok(Some(Start { push, walks, places }))
+}
+
+async fn read_walks(conn: &mut PgConnection, start: &Start) -> Result<Vec<Walk>> {
+    let mut walks = Vec::with_capacity(start.walks.len());
+    for (begun, most) in &start.walks {
+        let mut walk = begun.clone();
+        read_ranges(conn, &start.push, &mut walk, *most).await?;
+        walks.push(walk);
+    }
+    Ok(walks)
 }
 
 async fn read_ranges(conn: &mut PgConnection, push: &Push, walk: &mut Walk, most: u32) -> Result<()> {
@@ -164,55 +178,64 @@ async fn read_ranges(conn: &mut PgConnection, push: &Push, walk: &mut Walk, most
     }
 }
 
-pub(super) async fn expand(shared: &Arc<Shared>, walk: Walk, now: Timestamp) -> Result<Expansion> {
-    let (context, walk) = (Arc::clone(shared), Arc::new(walk));
+pub(super) async fn expand(shared: &Arc<Shared>, walks: Vec<Walk>, now: Timestamp) -> Result<Vec<Expansion>> {
+    let (context, walks) = (Arc::clone(shared), Arc::new(walks));
     shared
         .write(move |tx| {
-            let (shared, walk) = (Arc::clone(&context), Arc::clone(&walk));
-            Box::pin(async move { write(tx, &shared, &walk, now).await })
+            let (shared, walks) = (Arc::clone(&context), Arc::clone(&walks));
+            Box::pin(async move { write(tx, &shared, &walks, now).await })
         })
         .await
 }
 
-async fn write(tx: &mut Tx, shared: &Shared, walk: &Walk, now: Timestamp) -> Result<Expansion> {
-    // A leg that closes may end, and with it the push: that is locked first. Otherwise the leg's row is enough: who calls the push off closes its legs.
-    let push = if walk.closed {
-        Push::lock(tx.conn(), walk.push).await?.map(|(push, _)| push)
+async fn write(tx: &mut Tx, shared: &Shared, walks: &[Walk], now: Timestamp) -> Result<Vec<Expansion>> {
+    let mut answers = vec![Expansion::Stale; walks.len()];
+    let Some(first) = walks.first() else {
+        return Ok(answers);
+    };
+    // A leg that closes may end, and with it the push: that is locked first. Otherwise the legs' rows are enough: who calls the push off closes its legs.
+    let push = if walks.iter().any(|walk| walk.closed) {
+        Push::lock(tx.conn(), first.push).await?.map(|(push, _)| push)
     } else {
-        Push::read(tx.conn(), walk.push).await?
+        Push::read(tx.conn(), first.push).await?
     };
     let Some(push) = push.filter(|push| push.flow(false, now) == Flow::Running) else {
-        return Ok(Expansion::Stale);
+        return Ok(answers);
     };
-    let Some(first_seq) = move_cursor(tx.conn(), walk).await? else {
-        return Ok(Expansion::Stale);
-    };
-    let app = shared.apps.name(tx.conn(), push.app).await?;
-    let new: Vec<NewPage> = (first_seq..)
-        .zip(&walk.ranges)
-        .map(|(seq, range)| NewPage {
-            range: Some((range.after, range.upto)),
-            expected: u64::from(range.count),
-            ..NewPage::of(&push, walk.route, seq, now)
-        })
-        .collect();
-    if !new.is_empty() {
-        pages::insert(tx.conn(), &new).await?;
+    let (mut books, mut new) = (Books::new(now), Vec::new());
+    for (walk, answer) in walks.iter().zip(&mut answers) {
+        if let Some(first_seq) = move_cursor(tx.conn(), walk).await? {
+            new.extend((first_seq..).zip(&walk.ranges).map(|(seq, range)| NewPage {
+                range: Some((range.after, range.upto)),
+                expected: u64::from(range.count),
+                ..NewPage::of(&push, walk.route, seq, now)
+            }));
+            if walk.closed {
+                books.accounts.touch_leg(walk.push, walk.route);
+            }
+            *answer = Expansion::Done;
+        }
     }
+    insert_pages(tx, shared, &push, new).await?;
+    books.close(tx, shared).await?;
+    Ok(answers)
+}
+
+async fn insert_pages(tx: &mut Tx, shared: &Shared, push: &Push, new: Vec<NewPage>) -> Result<()> {
+    if new.is_empty() {
+        return Ok(());
+    }
+    pages::insert(tx.conn(), &new).await?;
+    let app = shared.apps.name(tx.conn(), push.app).await?;
     for page in new {
         tx.hand_over(PageRef {
             id: page.id,
             app: app.clone(),
             lane: push.lane,
-            due: now,
+            due: page.due,
         });
     }
-    if walk.closed {
-        let mut books = Books::new(now);
-        books.accounts.touch_leg(walk.push, walk.route);
-        books.close(tx, shared).await?;
-    }
-    Ok(Expansion::Done)
+    Ok(())
 }
 
 /// Moves the leg from where the walk began to where it got; returns the number of its first page. `None` = it is not there any more.

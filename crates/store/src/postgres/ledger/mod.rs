@@ -96,15 +96,15 @@ impl Ledger for Store {
         self.run(async move { expand::outstanding(&shared).await }).await
     }
 
-    async fn walk(&self, push: PushKey, route: Route, targets: u32) -> Result<Option<Walk>> {
-        let (shared, now) = (Arc::clone(&self.shared), self.shared.clock.now());
-        self.run(async move { expand::walk(&shared, push, route, targets, now).await })
+    async fn walk(&self, push: PushKey, legs: &[(Route, u32)]) -> Result<Vec<Walk>> {
+        let (shared, legs, now) = (Arc::clone(&self.shared), legs.to_vec(), self.shared.clock.now());
+        self.run(async move { expand::walk(&shared, push, legs, now).await })
             .await
     }
 
-    async fn expand(&self, walk: Walk, now: Timestamp) -> Result<Expansion> {
+    async fn expand(&self, walks: Vec<Walk>, now: Timestamp) -> Result<Vec<Expansion>> {
         let shared = Arc::clone(&self.shared);
-        self.run(async move { expand::expand(&shared, walk, now).await }).await
+        self.run(async move { expand::expand(&shared, walks, now).await }).await
     }
 
     async fn due_pages(&self, lane: Lane, before: Timestamp, limit: u32) -> Result<Vec<PageRef>> {

@@ -1,4 +1,4 @@
-//! Reads on in a leg's audience, and writes down what was read as pages.
+//! Reads on in the audiences of legs, and writes down what was read as pages.
 
 use bugle_model::{AppId, Flow, PageId, PageRef, PushKey, Route, Timestamp};
 use rusqlite::{Connection, OptionalExtension};
@@ -48,32 +48,35 @@ pub(super) fn outstanding(conn: &Connection, cx: &Context) -> Result<Vec<(AppId,
     Ok(sums)
 }
 
-pub(super) fn walk(
-    conn: &Connection,
-    key: PushKey,
-    route: Route,
-    targets: u32,
-    now: Timestamp,
-) -> Result<Option<Walk>> {
+pub(super) fn walk(conn: &Connection, key: PushKey, legs: &[(Route, u32)], now: Timestamp) -> Result<Vec<Walk>> {
+    let mut walks = Vec::with_capacity(legs.len());
+    let Some(push) = Push::read(conn, key)?.filter(|push| push.flow(false, now) == Flow::Running) else {
+        return Ok(walks);
+    };
+    for (route, targets) in legs {
+        if let Some(mut walk) = begin(conn, key, *route)? {
+            read_ranges(conn, &push, &mut walk, walk::most(*targets))?;
+            walks.push(walk);
+        }
+    }
+    Ok(walks)
+}
+
+fn begin(conn: &Connection, push: PushKey, route: Route) -> Result<Option<Walk>> {
     let leg: Option<(i64, Option<i64>)> = conn
         .prepare_cached("SELECT cursor, bound FROM legs WHERE push = ? AND route = ? AND closed = 0")?
-        .query_row((key.0, route.code()), |row| Ok((row.get(0)?, row.get(1)?)))
+        .query_row((push.0, route.code()), |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    let (Some((cursor, bound)), Some(push)) = (leg, Push::read(conn, key)?) else {
+    let Some((cursor, bound)) = leg else {
         return Ok(None);
     };
-    if push.flow(false, now) != Flow::Running {
-        return Ok(None);
-    }
     let bound = match bound {
         Some(bound) => bound,
         None => conn
             .prepare_cached("SELECT coalesce(max(key), 0) FROM devices")?
             .query_row([], |row| row.get(0))?,
     };
-    let mut walk = Walk::begin(key, route, cursor, bound);
-    read_ranges(conn, &push, &mut walk, walk::most(targets))?;
-    Ok(Some(walk))
+    Ok(Some(Walk::begin(push, route, cursor, bound)))
 }
 
 fn read_ranges(conn: &Connection, push: &Push, walk: &mut Walk, most: u32) -> Result<()> {
@@ -95,35 +98,45 @@ fn read_ranges(conn: &Connection, push: &Push, walk: &mut Walk, most: u32) -> Re
     })
 }
 
-pub(super) fn expand(tx: &Tx<'_>, cx: &Context, walk: &Walk, now: Timestamp) -> Result<Expansion> {
-    let conn = tx.conn();
-    let Some(push) = Push::read(conn, walk.push)? else {
-        return Ok(Expansion::Stale);
+pub(super) fn expand(tx: &Tx<'_>, cx: &Context, walks: &[Walk], now: Timestamp) -> Result<Vec<Expansion>> {
+    let mut answers = vec![Expansion::Stale; walks.len()];
+    let Some(first) = walks.first() else {
+        return Ok(answers);
     };
-    if push.flow(false, now) != Flow::Running {
-        return Ok(Expansion::Stale);
+    let push = Push::read(tx.conn(), first.push)?.filter(|push| push.flow(false, now) == Flow::Running);
+    let Some(push) = push else {
+        return Ok(answers);
+    };
+    let mut books = Books::new(now);
+    for (walk, answer) in walks.iter().zip(&mut answers) {
+        if let Some(first_seq) = move_cursor(tx.conn(), walk)? {
+            insert_pages(tx, cx, &push, walk, first_seq, now)?;
+            if walk.closed {
+                books.accounts.touch_leg(walk.push, walk.route);
+            }
+            *answer = Expansion::Done;
+        }
     }
-    let Some(first_seq) = move_cursor(conn, walk)? else {
-        return Ok(Expansion::Stale);
-    };
-    let app = cx.apps.name(conn, push.app)?;
+    books.close(tx, cx)?;
+    Ok(answers)
+}
+
+fn insert_pages(tx: &Tx<'_>, cx: &Context, push: &Push, walk: &Walk, first_seq: i64, now: Timestamp) -> Result<()> {
+    let app = cx.apps.name(tx.conn(), push.app)?;
     for (seq, range) in (first_seq..).zip(&walk.ranges) {
         let id = PageId {
             push: walk.push,
             leg: Some(walk.route),
             seq,
         };
-        pages::insert(
-            conn,
-            &push,
-            &NewPage {
-                id,
-                leg: walk.route,
-                due: now,
-                range: Some((range.after, range.upto)),
-                expected: u64::from(range.count),
-            },
-        )?;
+        let page = NewPage {
+            id,
+            leg: walk.route,
+            due: now,
+            range: Some((range.after, range.upto)),
+            expected: u64::from(range.count),
+        };
+        pages::insert(tx.conn(), push, &page)?;
         tx.hand_over(PageRef {
             id,
             app: app.clone(),
@@ -131,12 +144,7 @@ pub(super) fn expand(tx: &Tx<'_>, cx: &Context, walk: &Walk, now: Timestamp) -> 
             due: now,
         });
     }
-    if walk.closed {
-        let mut books = Books::new(now);
-        books.accounts.touch_leg(walk.push, walk.route);
-        books.close(tx, cx)?;
-    }
-    Ok(Expansion::Done)
+    Ok(())
 }
 
 /// Moves the leg from where the walk began to where it got; returns the number of its first page. `None` = it is not there any more.

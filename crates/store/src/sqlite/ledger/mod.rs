@@ -138,18 +138,16 @@ impl Ledger for Store {
         self.readers.run(move |conn| expand::outstanding(conn, &cx)).await
     }
 
-    async fn walk(&self, push: PushKey, route: Route, targets: u32) -> Result<Option<Walk>> {
-        let now = self.clock.now();
-        self.readers
-            .run(move |conn| expand::walk(conn, push, route, targets, now))
-            .await
+    async fn walk(&self, push: PushKey, legs: &[(Route, u32)]) -> Result<Vec<Walk>> {
+        let (legs, now) = (legs.to_vec(), self.clock.now());
+        self.readers.run(move |conn| expand::walk(conn, push, &legs, now)).await
     }
 
-    async fn expand(&self, walk: Walk, now: Timestamp) -> Result<Expansion> {
+    async fn expand(&self, walks: Vec<Walk>, now: Timestamp) -> Result<Vec<Expansion>> {
         let cx = self.context();
-        let cost = Cost::rows(2 + walk.ranges.len());
+        let cost = Cost::rows(walks.iter().map(|walk| 2 + walk.ranges.len()).sum());
         self.writer
-            .run(false, cost, move |tx| expand::expand(tx, &cx, &walk, now))
+            .run(false, cost, move |tx| expand::expand(tx, &cx, &walks, now))
             .await
     }
 

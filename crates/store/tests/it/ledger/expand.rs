@@ -49,8 +49,8 @@ async fn devices_registered_after_the_leg_began_are_not_meant(
     world.devices("old", 5, &["news"]).await;
     world.accept("p", channels(&["news"])).await;
     let push = android_leg(&world).await;
-    let first = world.store().walk(push, ANDROID, 2).await.unwrap().unwrap();
-    world.store().expand(first, world.now()).await.unwrap();
+    let first = world.walk(push, ANDROID, 2).await.unwrap();
+    world.expand(first).await;
     world.devices("new", 5, &["news"]).await;
     world.expand_all().await;
     world.drive(|_| Fate::Sent).await;
@@ -67,17 +67,17 @@ async fn a_walk_is_cut_into_pages_and_goes_on_where_it_ended(
     world.accept("p", channels(&["news"])).await;
     let push = android_leg(&world).await;
 
-    let first = world.store().walk(push, ANDROID, 1_500).await.unwrap().unwrap();
+    let first = world.walk(push, ANDROID, 1_500).await.unwrap();
     assert_eq!(first.ranges.iter().map(|r| r.count).collect::<Vec<_>>(), [1_000, 500]);
     assert!(!first.closed);
-    world.store().expand(first, world.now()).await.unwrap();
+    world.expand(first).await;
     assert_eq!(world.store().outstanding().await.unwrap(), [(app(), ANDROID, 1_500)]);
-    let second = world.store().walk(push, ANDROID, 1_500).await.unwrap().unwrap();
+    let second = world.walk(push, ANDROID, 1_500).await.unwrap();
     assert_eq!(second.ranges.iter().map(|r| r.count).collect::<Vec<_>>(), [800]);
     assert!(second.closed);
-    world.store().expand(second, world.now()).await.unwrap();
+    world.expand(second).await;
 
-    assert!(world.store().walk(push, ANDROID, 1).await.unwrap().is_none());
+    assert!(world.walk(push, ANDROID, 1).await.is_none());
     let taken = world.take_due().await;
     let seen: BTreeSet<&str> = taken.iter().flat_map(|page| token_texts(page)).collect();
     assert_eq!((taken.len(), seen.len()), (3, 2_300));
@@ -92,8 +92,8 @@ async fn an_audience_of_exactly_the_room_closes_with_the_walk(
     world.devices("d", 3, &["news"]).await;
     world.accept("p", channels(&["news"])).await;
     let push = android_leg(&world).await;
-    assert!(!world.store().walk(push, ANDROID, 2).await.unwrap().unwrap().closed);
-    assert!(world.store().walk(push, ANDROID, 3).await.unwrap().unwrap().closed);
+    assert!(!world.walk(push, ANDROID, 2).await.unwrap().closed);
+    assert!(world.walk(push, ANDROID, 3).await.unwrap().closed);
 }
 
 #[rstest]
@@ -105,11 +105,11 @@ async fn of_two_expanders_one_is_stale(#[values(Backend::Sqlite, Backend::Postgr
     let push = android_leg(&world).await;
     for room in [4, 100] {
         let walks = [
-            world.store().walk(push, ANDROID, room).await.unwrap().unwrap(),
-            world.store().walk(push, ANDROID, room).await.unwrap().unwrap(),
+            world.walk(push, ANDROID, room).await.unwrap(),
+            world.walk(push, ANDROID, room).await.unwrap(),
         ];
-        let [one, other] = walks.map(|walk| world.store().expand(walk, world.now()));
-        let answers = (one.await.unwrap(), other.await.unwrap());
+        let [one, other] = walks.map(|walk| world.expand(walk));
+        let answers = (one.await, other.await);
         assert_eq!(answers, (Expansion::Done, Expansion::Stale));
     }
     world.drive(|_| Fate::Sent).await;
@@ -122,12 +122,12 @@ async fn a_first_walk_with_another_bound_is_stale(#[values(Backend::Sqlite, Back
     let world = World::new(backend).await;
     world.accept("p", channels(&["news"])).await;
     let push = android_leg(&world).await;
-    let early = world.store().walk(push, ANDROID, 10).await.unwrap().unwrap();
+    let early = world.walk(push, ANDROID, 10).await.unwrap();
     world.devices("d", 1, &["news"]).await;
-    let late = world.store().walk(push, ANDROID, 10).await.unwrap().unwrap();
+    let late = world.walk(push, ANDROID, 10).await.unwrap();
     assert_eq!((early.bound, late.bound), (DeviceKey(0), DeviceKey(1)));
-    assert_eq!(world.store().expand(early, world.now()).await.unwrap(), Expansion::Done);
-    assert_eq!(world.store().expand(late, world.now()).await.unwrap(), Expansion::Stale);
+    assert_eq!(world.expand(early).await, Expansion::Done);
+    assert_eq!(world.expand(late).await, Expansion::Stale);
 }
 
 #[rstest]
@@ -168,7 +168,7 @@ async fn open_legs_come_by_age_and_only_while_they_run(#[values(Backend::Sqlite,
     assert_eq!(world.store().open_legs(world.now(), 4).await.unwrap().len(), 4);
     world.clock.advance(HOUR);
     assert_eq!(pushes(&world.store().open_legs(world.now(), 100).await.unwrap()), [3]);
-    assert!(world.store().walk(PushKey(2), ANDROID, 10).await.unwrap().is_none());
+    assert!(world.walk(PushKey(2), ANDROID, 10).await.is_none());
     world.clock.advance(HOUR);
     let legs = world.store().open_legs(world.now(), 100).await.unwrap();
     assert_eq!(pushes(&legs), [3, 1]);
@@ -183,9 +183,9 @@ async fn a_walk_of_a_push_that_ran_out_meanwhile_is_stale(
     world.device("phone", ANDROID, &["news"]).await;
     world.accept("p", channels(&["news"])).await;
     let push = android_leg(&world).await;
-    let walk = world.store().walk(push, ANDROID, 10).await.unwrap().unwrap();
+    let walk = world.walk(push, ANDROID, 10).await.unwrap();
     world.clock.advance(24 * HOUR);
-    assert_eq!(world.store().expand(walk, world.now()).await.unwrap(), Expansion::Stale);
+    assert_eq!(world.expand(walk).await, Expansion::Stale);
     assert!(world.due().await.is_empty());
 }
 
@@ -196,8 +196,8 @@ async fn settling_makes_room_and_says_so(#[values(Backend::Sqlite, Backend::Post
     world.devices("d", 10, &["news"]).await;
     world.accept("p", channels(&["news"])).await;
     let push = android_leg(&world).await;
-    let walk = world.store().walk(push, ANDROID, 6).await.unwrap().unwrap();
-    world.store().expand(walk, world.now()).await.unwrap();
+    let walk = world.walk(push, ANDROID, 6).await.unwrap();
+    world.expand(walk).await;
     let page = world.take_one().await;
     world.ears.legs();
 
@@ -223,4 +223,34 @@ async fn what_is_outstanding_counts_closed_legs_too(#[values(Backend::Sqlite, Ba
     assert_eq!(world.store().outstanding().await.unwrap(), [(app(), raw, 1_200)]);
     world.drive(|_| Fate::Sent).await;
     assert!(world.store().outstanding().await.unwrap().is_empty());
+}
+
+#[rstest]
+#[tokio::test]
+async fn of_the_legs_of_a_push_only_those_that_moved_meanwhile_are_stale(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
+    let world = World::new(backend).await;
+    world.devices("android", 5, &["news"]).await;
+    world.device("ios", IOS, &["news"]).await;
+    world.device("other", IOS, &["news"]).await;
+    world.accept("p", channels(&["news"])).await;
+    let push = android_leg(&world).await;
+
+    let walks = world.store().walk(push, &[(ANDROID, 3), (IOS, 1)]).await.unwrap();
+    let read: Vec<_> = walks.iter().map(|walk| (walk.route, walk.count())).collect();
+    assert_eq!(read, [(ANDROID, 3), (IOS, 1)]);
+    let faster = world.walk(push, IOS, 10).await.unwrap();
+    assert!(faster.closed);
+    assert_eq!(world.expand(faster).await, Expansion::Done);
+    let answers = world.store().expand(walks, world.now()).await.unwrap();
+    assert_eq!(answers, [Expansion::Done, Expansion::Stale]);
+
+    let walks = world.store().walk(push, &[(ANDROID, 10), (IOS, 10)]).await.unwrap();
+    let left: Vec<_> = walks.iter().map(|walk| (walk.route, walk.count())).collect();
+    assert_eq!(left, [(ANDROID, 2)]);
+    assert_eq!(world.expand(walks.into_iter().next().unwrap()).await, Expansion::Done);
+    world.expand_all().await;
+    world.drive(|_| Fate::Sent).await;
+    assert_eq!(sent(&world.status("p").await), 7);
 }

@@ -20,9 +20,8 @@ type Ended = Arc<Mutex<BTreeMap<i64, u32>>>;
 async fn work(store: Arc<dyn Store>, now: Timestamp, number: usize, push: String, ended: Ended) {
     for round in 0_usize.. {
         for leg in store.open_legs(now, 10).await.unwrap() {
-            if let Some(walk) = store.walk(leg.push, leg.route, 40).await.unwrap() {
-                store.expand(walk, now).await.unwrap();
-            }
+            let walks = store.walk(leg.push, &[(leg.route, 40)]).await.unwrap();
+            store.expand(walks, now).await.unwrap();
         }
         let due = store.due_pages(Lane::Bulk, now, 100).await.unwrap();
         if due.is_empty() {

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use bugle_model::{
     Accepted, AppId, Channel, Clock, Counts, DeviceId, DeviceSelector, Lane, NewPush, PageId, PageRef, Platform,
-    Provider, PushStatus, PushUid, Recipient, Registration, Report, Route, Taken, Target, TargetKind, Timestamp, Token,
-    Verdict,
+    Provider, PushKey, PushStatus, PushUid, Recipient, Registration, Report, Route, Taken, Target, TargetKind,
+    Timestamp, Token, Verdict,
 };
-use bugle_store::{Config, DatabaseUrl, Expansion, Handover, Store};
+use bugle_store::{Config, DatabaseUrl, Expansion, Handover, Store, Walk};
 use bugle_testkit::TestClock;
 use bugle_testkit::postgres::Database;
 use tokio::sync::Notify;
@@ -241,11 +241,20 @@ impl World {
                 return;
             }
             for leg in legs {
-                let walk = self.store().walk(leg.push, leg.route, 10_000).await.unwrap();
-                let expansion = self.store().expand(walk.unwrap(), self.now()).await.unwrap();
-                assert_eq!(expansion, Expansion::Done);
+                let walk = self.walk(leg.push, leg.route, 10_000).await.unwrap();
+                assert_eq!(self.expand(walk).await, Expansion::Done);
             }
         }
+    }
+
+    /// Walks one leg.
+    pub(crate) async fn walk(&self, push: PushKey, route: Route, targets: u32) -> Option<Walk> {
+        self.store().walk(push, &[(route, targets)]).await.unwrap().pop()
+    }
+
+    /// Writes one walk down.
+    pub(crate) async fn expand(&self, walk: Walk) -> Expansion {
+        self.store().expand(vec![walk], self.now()).await.unwrap()[0]
     }
 
     pub(crate) async fn due(&self) -> Vec<PageId> {

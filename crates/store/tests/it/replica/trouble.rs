@@ -81,11 +81,8 @@ async fn a_broadcast_goes_on_though_its_replica_is_killed_in_the_middle_and_come
         }
         let legs = pair.world.store().open_legs(pair.world.now(), 100).await.unwrap();
         for leg in &legs {
-            let walk = pair.world.store().walk(leg.push, leg.route, 10).await.unwrap().unwrap();
-            assert_eq!(
-                pair.world.store().expand(walk, pair.world.now()).await.unwrap(),
-                Expansion::Done
-            );
+            let walk = pair.world.walk(leg.push, leg.route, 10).await.unwrap();
+            assert_eq!(pair.world.expand(walk).await, Expansion::Done);
         }
         let taken = pair.world.take_due().await;
         if legs.is_empty() && taken.is_empty() {

@@ -196,8 +196,8 @@ pub(super) async fn expand_all(store: &dyn Store, clock: &TestClock) {
             return;
         }
         for leg in legs {
-            let walk = store.walk(leg.push, leg.route, 10_000).await.unwrap();
-            store.expand(walk.unwrap(), clock.now()).await.unwrap();
+            let walks = store.walk(leg.push, &[(leg.route, 10_000)]).await.unwrap();
+            store.expand(walks, clock.now()).await.unwrap();
         }
     }
 }
@@ -299,9 +299,9 @@ impl Filled {
         let legs = store.open_legs(self.now(), 10).await.unwrap();
         let leg = legs.iter().find(|leg| leg.route == ANDROID).unwrap();
         // Three pages of four.
-        let walk = store.walk(leg.push, leg.route, 2_500).await.unwrap().unwrap();
-        assert!(!walk.closed);
-        store.expand(walk, self.now()).await.unwrap();
+        let walks = store.walk(leg.push, &[(leg.route, 2_500)]).await.unwrap();
+        assert!(!walks[0].closed);
+        store.expand(walks, self.now()).await.unwrap();
         let due = store.due_pages(Lane::Bulk, self.now(), 10).await.unwrap();
         let pages: Vec<_> = due
             .iter()
