@@ -50,7 +50,7 @@ impl Default for Config {
             connections: 16,
             timeout: Period::secs(15),
             synchronous: Synchronous::Full,
-            cache_mib: 16,
+            cache_mib: 8,
             readers: 2,
             migrate: true,
         }
