@@ -62,11 +62,13 @@ fn measured(scenarios: &[&str], devices: &str) -> Value {
 }
 
 fn median(result: &Value, name: &str) -> f64 {
+    found(result, name).unwrap_or_else(|| panic!("no {name} in {result:#}"))
+}
+
+fn found(result: &Value, name: &str) -> Option<f64> {
     let measures = result["measures"].as_array().unwrap();
-    let measure = measures.iter().find(|measure| measure["measure"] == name);
-    measure.unwrap_or_else(|| panic!("no {name} in {result:#}"))["median"]
-        .as_f64()
-        .unwrap()
+    let measure = measures.iter().find(|measure| measure["measure"] == name)?;
+    measure["median"].as_f64()
 }
 
 #[test]
@@ -90,8 +92,12 @@ fn urgent_pushes_are_timed_from_their_request_to_their_arrival() {
     // No clock is so wrong that a push arrives before it was asked for, or only after it was waited for.
     assert!(of("idle, median") > 0.05 && of("idle, longest") < 30_000.0);
     assert!(of("idle, median") <= of("idle, 99 %") && of("idle, 99 %") <= of("idle, longest"));
-    let rates = of("two broadcasts: rates, slower ÷ faster");
-    assert!(rates > 0.0 && rates <= 1.0, "{rates}");
+    // A machine that is fast has sent the smaller one before it is looked at: then that is said.
+    let rates = found(&result, "two broadcasts: rates, slower ÷ faster");
+    match rates {
+        Some(rates) => assert!(rates > 0.0 && rates <= 1.0, "{rates}"),
+        None => assert!(result["notes"].to_string().contains("over too soon"), "{result:#}"),
+    }
     let series = result["series"].as_array().unwrap();
     let larger = series
         .iter()

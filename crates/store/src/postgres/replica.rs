@@ -3,6 +3,9 @@
 //! On the connection that is to read, the server is asked first: does it follow this very primary, and how far has it replayed its log? So whatever becomes of it
 //! (promoted, replaced, one of several behind an address), nothing is taken from a server that must not be asked. One that does not answer, or fails, is left alone
 //! for some seconds; then one caller tries it, while all others stay with the primary.
+//!
+//! A server that has crashed answers again before it has replayed all that it had replayed before. So a place in its log is remembered, and nothing is read before it gets there:
+//! time does not run backwards for those who read. That place is a second old, so that servers behind one address need not all be equally far.
 
 use std::error::Error as _;
 use std::fmt::Display;
@@ -24,6 +27,9 @@ const REST: Duration = Duration::from_secs(5);
 /// It must have a connection and say who it is in this time, or it is no help.
 const ANSWER: Duration = Duration::from_secs(1);
 
+/// How long a remembered place stands before a newer one takes its stead.
+const MARKED: Duration = Duration::from_secs(1);
+
 /// SQLSTATE: wrong password, unknown user. Nothing but the configuration will change that.
 const NOT_LET_IN: &str = "28";
 
@@ -38,6 +44,8 @@ pub(super) struct Replica {
     timeout: Duration,
     /// It has failed, and is left alone until then.
     rests: Mutex<Option<Instant>>,
+    /// How far it was in the primary's log, and when.
+    mark: Mutex<Option<(String, Instant)>>,
 }
 
 /// What is replicated.
@@ -69,6 +77,7 @@ impl Replica {
             home: Home::of(primary).await?,
             timeout: config.timeout.get() / 2,
             rests: Mutex::new(None),
+            mark: Mutex::new(None),
         };
         match within(PATIENCE, replica.look(&options)).await {
             Ok(_) => {}
@@ -140,13 +149,16 @@ impl Replica {
     }
 
     async fn ask(&self, conn: &mut PgConnection, places: &[String]) -> Result<Standing> {
-        let (follows, system, database, replayed): (bool, String, i64, bool) = sqlx::query_as(
+        let marked = self.marked();
+        let needed: Vec<&str> = places.iter().chain(&marked).map(String::as_str).collect();
+        let (follows, system, database, place, replayed): (bool, String, i64, Option<String>, bool) = sqlx::query_as(
             "SELECT pg_is_in_recovery(), (SELECT system_identifier::text FROM pg_control_system()),
-                    (SELECT oid::bigint FROM pg_database WHERE datname = current_database()),
+                    (SELECT oid::bigint FROM pg_database WHERE datname = current_database()), replayed::text,
                     cardinality($1::text[]) = 0 OR coalesce(
-                        pg_last_wal_replay_lsn() >= (SELECT max(place::pg_lsn) FROM unnest($1::text[]) AS place), false)",
+                        replayed >= (SELECT max(place::pg_lsn) FROM unnest($1::text[]) AS place), false)
+             FROM pg_last_wal_replay_lsn() AS replayed",
         )
-        .bind(places)
+        .bind(needed)
         .fetch_one(conn)
         .await?;
         if system != self.home.system || (follows && database != self.home.database) {
@@ -155,7 +167,24 @@ impl Replica {
         if !follows {
             return Err(Error::Setup("it is no replica: it takes writes of its own".to_owned()));
         }
-        Ok(if replayed { Standing::Ready } else { Standing::Behind })
+        if !replayed {
+            return Ok(Standing::Behind);
+        }
+        place.into_iter().for_each(|place| self.remember(place));
+        Ok(Standing::Ready)
+    }
+
+    fn marked(&self) -> Option<String> {
+        let mark = self.mark.lock().unwrap_or_else(PoisonError::into_inner);
+        mark.as_ref().map(|(place, _)| place.clone())
+    }
+
+    /// It is at this place, which is no earlier than the one that is remembered.
+    fn remember(&self, place: String) {
+        let mut mark = self.mark.lock().unwrap_or_else(PoisonError::into_inner);
+        if mark.as_ref().is_none_or(|(_, since)| since.elapsed() > MARKED) {
+            *mark = Some((place, Instant::now()));
+        }
     }
 
     /// Is it worth asking? After its rest one caller is told so, and no other until that one knows.

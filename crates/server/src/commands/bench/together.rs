@@ -14,6 +14,8 @@ use super::world::World;
 pub(super) const QUARTER: &str = "bench-quarter";
 /// How often both are asked how far they are.
 const ASK: Duration = Duration::from_millis(25);
+/// Broadcasts that were asked less often than this while both ran say nothing about each other.
+const SEEN: usize = 4;
 
 /// Two broadcasts at once, and how far each is while both run.
 pub(super) async fn measure(
@@ -49,23 +51,10 @@ pub(super) async fn measure(
         tokio::time::sleep(ASK).await;
     }
     for (uid, devices) in uids.iter().zip([large, small]) {
-        check(&observer.ended(uid, ASK).await?, devices)?;
+        check(&observer.ended(uid, devices, ASK).await?, devices)?;
     }
     world.check_sim(large + small).await?;
-    let measures = [
-        ("two broadcasts: rates, slower ÷ faster", rates(&points)),
-        (
-            "two broadcasts: half of the smaller sent, slower ÷ faster",
-            progress_at(&points, 0.5),
-        ),
-        (
-            "two broadcasts: nine tenths of it sent, slower ÷ faster",
-            progress_at(&points, 0.9),
-        ),
-    ];
-    for (what, value) in measures {
-        report.add(scenario, what, "", value);
-    }
+    compare(scenario, &points, report);
     if round == 0 {
         for (what, points) in ["larger of two broadcasts", "smaller of two broadcasts"]
             .iter()
@@ -77,8 +66,33 @@ pub(super) async fn measure(
     Ok(())
 }
 
+/// Reports how far each has come beside the other, if that was seen often enough.
+fn compare(scenario: &str, progress: &Progress, report: &mut Report) {
+    if seen_between(progress, 0.1, 0.9) < SEEN {
+        report.note(
+            "two broadcasts: the smaller one was over too soon to be compared with the larger one; take more --devices",
+        );
+        return;
+    }
+    let measures = [
+        ("rates", rates(progress)),
+        ("half of the smaller sent", progress_at(progress, 0.5)),
+        ("nine tenths of it sent", progress_at(progress, 0.9)),
+    ];
+    for (what, value) in measures {
+        report.add(scenario, &format!("two broadcasts: {what}, slower ÷ faster"), "", value);
+    }
+}
+
 /// How many were sent of the larger and of the smaller broadcast, over time in seconds.
 type Progress = [Vec<(f64, f64)>; 2];
+
+/// How often both were asked while the smaller went from one part to another.
+fn seen_between([_, small]: &Progress, from: f64, to: f64) -> usize {
+    let all = small.last().map_or(0.0, |(_, sent)| *sent);
+    let is_between = |sent: f64| sent >= all * from && sent <= all * to;
+    small.iter().filter(|(_, sent)| is_between(*sent)).count()
+}
 
 /// What both have sent when the smaller has done this part of all.
 fn sent_at([large, small]: &Progress, part: f64) -> (f64, f64) {
@@ -103,6 +117,13 @@ fn rates(progress: &Progress) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_broadcast_that_was_over_at_once_is_not_compared() {
+        let small = vec![(0.1, 0.0), (0.2, 40.0), (0.3, 60.0), (0.4, 80.0)];
+        let points = [small.clone(), small];
+        assert_eq!(seen_between(&points, 0.1, 0.9), 2);
+    }
 
     #[test]
     fn two_broadcasts_are_compared_while_both_run() {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bugle_store::Expansion;
+use bugle_testkit::postgres::Shutdown;
 use bugle_testkit::proxy::Proxy;
 
 use super::{Pair, listed, subscribers};
@@ -100,6 +101,37 @@ async fn a_broadcast_goes_on_though_its_replica_is_killed_in_the_middle_and_come
     let status = pair.world.status("p").await;
     assert_eq!((total(&status).0, sent(&status)), (AUDIENCE as u64, AUDIENCE as u64));
     assert!(status.ended_at.is_some(), "{status:?}");
+}
+
+/// A server that comes back from a crash lets itself be read where its files are consistent, which may be before what it had replayed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_forgot_in_a_crash_is_not_read_until_it_knows_again() {
+    let mut pair = Pair::new().await;
+    // It is consistent here: with the tables, and without a device.
+    pair.primary.query("CHECKPOINT");
+    pair.catch_up();
+    pair.replica.query("CHECKPOINT");
+    pair.world.devices("d", 3, &["news"]).await;
+    pair.catch_up();
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(1_500) {
+        assert_eq!(pair.listed().await.len(), 3);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    pair.replica.configure("recovery_min_apply_delay", "1h");
+    pair.replica.kill9();
+    pair.replica.start();
+    // Longer than it is left alone.
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(7) {
+        assert_eq!(pair.listed().await.len(), 3);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(pair.world.count_on(&pair.replica, "SELECT count(*) FROM devices"), 0);
+    pair.replica.configure("recovery_min_apply_delay", "0");
+    pair.replica.restart(Shutdown::Fast);
+    pair.stand_still();
+    is_read_again(&pair).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
