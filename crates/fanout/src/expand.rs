@@ -15,6 +15,8 @@ use crate::{Config, metrics as names};
 const LEGS_PER_ROUND: u32 = 1_000;
 /// So many targets are walked at a stretch: one transaction stays small, and other legs get their turn.
 const STRETCH: u32 = 16_000;
+/// After a round that had nothing to hand out the next one comes no sooner: each settled page rings, and what is handed out lasts for longer.
+const BREATH: Duration = Duration::from_millis(20);
 
 /// The loop that expands legs.
 pub struct Expander {
@@ -54,10 +56,15 @@ impl Expander {
             };
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = self.wake.notified(), if failures == 0 => {}
+                () = self.rung_after_a_breath(), if failures == 0 => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
+    }
+
+    async fn rung_after_a_breath(&self) {
+        tokio::time::sleep(BREATH).await;
+        self.wake.notified().await;
     }
 
     /// Gives every open leg what it has room for, at most a stretch each. Says whether anything was handed out.

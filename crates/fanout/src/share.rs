@@ -12,8 +12,8 @@ type Key = (AppId, Route);
 /// The room of each leg, in the order of `legs`.
 ///
 /// A window belongs to an app's route. Legs that are still open share it evenly, at most [`Config::push_window`] each; what closed legs have outstanding counts
-/// against the window, too. A leg is given room for whole pages only, unless its share is smaller than a page. On hold nothing is handed out, but one single target
-/// where nothing waits: the probe needs it.
+/// against the window, too. A leg is given room when a good part of its share has become free, and for whole pages only, unless its share is smaller than a page.
+/// On hold nothing is handed out, but one single target where nothing waits: the probe needs it.
 pub(crate) fn rooms(
     config: &Config,
     legs: &[OpenLeg],
@@ -40,12 +40,17 @@ pub(crate) fn rooms(
                 u64::from(*free == config.window)
             } else {
                 let share = (config.window / open.get(&key).copied().unwrap_or(1).max(1)).clamp(1, config.push_window);
-                whole_pages(share.saturating_sub(leg.outstanding).min(*free), share)
+                whole_pages(worth_it(share.saturating_sub(leg.outstanding), share).min(*free), share)
             };
             *free -= room;
             u32::try_from(room).unwrap_or(u32::MAX)
         })
         .collect()
+}
+
+/// Nothing, unless a quarter of the share is free: a walk and its transaction cost about the same for one page as for sixteen, and what is handed out lasts meanwhile.
+fn worth_it(room: u64, share: u64) -> u64 {
+    if room.saturating_mul(4) < share { 0 } else { room }
 }
 
 /// Room in whole pages, so that a share that empties target by target is not handed out target by target.
@@ -96,10 +101,35 @@ mod tests {
             rooms(&config(256_000, 64_000), &[leg(1, 63_500)], &used(63_500), |_, _| false),
             [0]
         );
-        assert_eq!(
-            rooms(&config(256_000, 64_000), &[leg(1, 61_500)], &used(61_500), |_, _| false),
-            [2_000]
-        );
+    }
+
+    #[test]
+    fn a_leg_gets_room_when_a_quarter_of_its_share_is_free() {
+        let room = |outstanding| {
+            rooms(
+                &config(256_000, 64_000),
+                &[leg(1, outstanding)],
+                &used(outstanding),
+                |_, _| false,
+            )
+        };
+        assert_eq!(room(48_001), [0]);
+        assert_eq!(room(48_000), [16_000]);
+        assert_eq!(room(46_500), [17_000]);
+    }
+
+    #[test]
+    fn a_small_share_gets_room_for_each_page() {
+        let room = |outstanding| {
+            rooms(
+                &config(2_000, 2_000),
+                &[leg(1, outstanding)],
+                &used(outstanding),
+                |_, _| false,
+            )
+        };
+        assert_eq!(room(1_001), [0]);
+        assert_eq!(room(1_000), [1_000]);
     }
 
     #[test]

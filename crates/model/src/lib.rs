@@ -55,7 +55,7 @@ pub use push::{Accepted, MAX_INLINE, MAX_PAGE, NewPush, Recipient};
 pub use quota::PerMinute;
 pub use route::{Platform, Provider, Route};
 pub use time::{Clock, SystemClock, Timestamp};
-pub use token::Token;
+pub use token::{Token, TokenTexts};
 
 /// A text that does not fit its type.
 ///

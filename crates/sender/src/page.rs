@@ -243,6 +243,12 @@ impl Page {
         state.dirty = true;
     }
 
+    /// Will nothing more be started, nor any answer come?
+    pub(crate) fn is_over(&self) -> bool {
+        let state = self.state();
+        state.end.is_some() || state.lost && state.in_flight == 0
+    }
+
     /// Is it time to report, given how long progress may wait?
     pub(crate) fn wants_report(&self, after: Duration) -> bool {
         let state = self.state();

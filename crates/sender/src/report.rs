@@ -1,7 +1,7 @@
 //! Writes down what has become of the pages in work.
 //!
-//! One loop per thread. A report takes what there is while the last one was being written; nothing waits for company. Finished pages are reported at once, pages in work
-//! every `sender.progress`, sooner when the gate is half full.
+//! One loop per thread. A report takes what there is. Finished pages are reported at once if they are urgent or the last in work, all others every `sender.progress`, sooner
+//! when the gate is half full: a report costs the store about the same for one page as for many.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};

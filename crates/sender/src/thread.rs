@@ -184,9 +184,11 @@ impl Thread {
         tokio::task::spawn_local(Work::new(Rc::clone(self), page, targets, body, mode).run());
     }
 
-    /// A page wants its last report, or is lost.
-    pub(crate) fn finished(&self) {
-        self.reportable.notify_one();
+    /// A page wants its last report, or is lost. One of a broadcast gets it with the next report of the others, as long as there are others.
+    pub(crate) fn finished(&self, lane: Lane) {
+        if lane == Lane::Urgent || self.pages.borrow().values().all(|page| page.is_over()) {
+            self.reportable.notify_one();
+        }
     }
 
     /// A page is out of this thread's hands, as far as this lease goes.

@@ -110,10 +110,10 @@ impl Work {
                 self.page.end_rest(self.targets.make_contiguous(), flow);
                 Next::Settle
             }
-            Stop::Lost => return self.thread.finished(),
+            Stop::Lost => return self.thread.finished(self.page.lane),
         };
         self.page.finish(next);
-        self.thread.finished();
+        self.thread.finished(self.page.lane);
     }
 
     async fn start_all(&mut self) -> Stop {

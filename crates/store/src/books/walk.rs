@@ -6,7 +6,7 @@ use super::MAX_STEP;
 use crate::ledger::{Range, Walk};
 
 /// Devices of a range at most.
-const MAX_RANGE: u32 = 1_000;
+pub(crate) const MAX_RANGE: u32 = 1_000;
 
 /// So many devices one walk reads, of those that it was asked for.
 pub(crate) fn most(targets: u32) -> u32 {
@@ -40,6 +40,15 @@ impl Walk {
                 count: 1,
             }),
         }
+    }
+
+    /// A whole range, which comes after `last`.
+    pub(crate) fn append_range(&mut self, last: DeviceKey, upto: DeviceKey, count: u32) {
+        self.ranges.push(Range {
+            after: last,
+            upto,
+            count,
+        });
     }
 
     /// The audience goes on behind this device.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bugle_model::{Device, DeviceId, DeviceKey, Platform, Provider, Registration, Route, Timestamp, Token};
+use bugle_model::{Device, DeviceId, DeviceKey, Platform, Provider, Registration, Route, Timestamp, Token, TokenTexts};
 
 use crate::{Error, Result};
 
@@ -42,6 +42,11 @@ pub(crate) fn route(provider: u8, platform: u8) -> Result<Route> {
 /// A token that stands in a row.
 pub(crate) fn token(text: &str) -> Result<Token> {
     Token::parse(text).map_err(|invalid| Error::corrupt("devices.token", invalid.problem))
+}
+
+/// The same, as one of many.
+pub(crate) fn add_token(texts: &mut TokenTexts, text: &str) -> Result<()> {
+    (texts.push(text)).map_err(|invalid| Error::corrupt("subscriptions.token", invalid.problem))
 }
 
 /// An id that stands in a row.

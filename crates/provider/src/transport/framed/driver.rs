@@ -27,6 +27,9 @@ const FEW: usize = 16;
 const BUSY: usize = 64;
 /// How long answers may collect.
 const PAUSE: Duration = Duration::from_millis(1);
+/// The same where a round finds less than this part of what is open: an answer takes many rounds, and three milliseconds more are little beside that.
+const SLOW: usize = 12;
+const LONG_PAUSE: Duration = Duration::from_millis(3);
 
 /// The other half: whoever runs it moves the bytes.
 pub(in crate::transport) struct FramedDriver {
@@ -175,8 +178,11 @@ impl FramedDriver {
         }
         match read {
             Reading::More => cx.waker().wake_by_ref(),
-            _ if answers > 0 && answers < FEW && connection.in_use.get() > BUSY => self.begin_pause(cx),
-            _ => {}
+            _ => {
+                if let Some(pause) = pause(answers, connection.in_use.get()) {
+                    self.begin_pause(pause, cx);
+                }
+            }
         }
         Poll::Pending
     }
@@ -188,8 +194,8 @@ impl FramedDriver {
         }
     }
 
-    fn begin_pause(&mut self, cx: &mut Context<'_>) {
-        self.pause.set(Instant::now() + PAUSE, cx);
+    fn begin_pause(&mut self, pause: Duration, cx: &mut Context<'_>) {
+        self.pause.set(Instant::now() + pause, cx);
         self.framed.awake.set(self.pause.is_pending(cx));
     }
 
@@ -297,6 +303,17 @@ impl Drop for FramedDriver {
     }
 }
 
+/// How long answers should collect after a round that has found so many, with so many streams open.
+fn pause(answers: usize, open: usize) -> Option<Duration> {
+    if answers == 0 || open <= BUSY {
+        return None;
+    }
+    if answers * SLOW < open {
+        return Some(LONG_PAUSE);
+    }
+    (answers < FEW).then_some(PAUSE)
+}
+
 fn end(e: io::Error, connection: &Connection) -> End {
     if e.kind() == io::ErrorKind::UnexpectedEof && connection.in_use.get() == 0 {
         return End::Closed;
@@ -323,4 +340,27 @@ fn poll_read(io: &mut Box<dyn Duplex>, buffer: &mut [u8], cx: &mut Context<'_>) 
 
 fn broken(e: ProtocolError) -> io::Error {
     io::Error::other(e)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_collect_where_few_come_at_a_time_of_many_that_are_open() {
+        let cases = [
+            // At once, or hardly any open: nobody waits.
+            ((0, 1_000), None),
+            ((3, 64), None),
+            ((100, 100), None),
+            ((16, 100), None),
+            ((9, 100), Some(PAUSE)),
+            ((8, 100), Some(LONG_PAUSE)),
+            ((83, 1_000), Some(LONG_PAUSE)),
+            ((84, 1_000), None),
+        ];
+        for ((answers, open), expected) in cases {
+            assert_eq!(pause(answers, open), expected, "{answers} of {open}");
+        }
+    }
 }

@@ -34,10 +34,42 @@ impl Backends {
 /// The servers that run. Dropping it ends them.
 #[derive(Default)]
 pub(super) struct Servers {
-    postgres: Option<(Process, u16)>,
+    postgres: Option<Postgres>,
     redis: Option<(Process, u16)>,
 }
 
+/// A PostgreSQL of its own.
+struct Postgres {
+    process: Process,
+    port: u16,
+    /// Where it makes its socket, if that has room for one: as where both run on one machine, which costs half of what TCP does.
+    socket: Option<PathBuf>,
+}
+
+impl Postgres {
+    fn url(&self) -> String {
+        let host = match &self.socket {
+            Some(socket) => socket.display().to_string().replace('/', "%2F"),
+            None => "127.0.0.1".to_owned(),
+        };
+        format!("postgres://postgres@{host}:{}/postgres", self.port)
+    }
+
+    /// Runs one of its programs for clients to its end.
+    fn run(&self, program: &str, args: &[&str]) -> anyhow::Result<()> {
+        let mut command = Command::new(postgres_programs()?.join(program));
+        command.args(["-h", "127.0.0.1", "-U", "postgres", "-p", &self.port.to_string()]);
+        let status = command.args(args).arg("postgres").status();
+        ensure!(
+            status.with_context(|| format!("cannot run {program}"))?.success(),
+            "{program} failed"
+        );
+        Ok(())
+    }
+}
+
+/// A socket's path has 107 characters at most; its name in the directory takes some.
+const LONGEST_SOCKET: usize = 80;
 /// A server must be ready after so long.
 const START: Duration = Duration::from_secs(60);
 
@@ -58,7 +90,7 @@ impl Servers {
     pub(super) fn store_url(&self) -> String {
         match &self.postgres {
             None => "sqlite".to_owned(),
-            Some((_, port)) => format!("postgres://postgres@127.0.0.1:{port}/postgres"),
+            Some(postgres) => postgres.url(),
         }
     }
 
@@ -73,8 +105,8 @@ impl Servers {
     /// Processor time so far: PostgreSQL's with all its processes, and Redis', under the names of the measures.
     pub(super) fn cpu(&self) -> anyhow::Result<Vec<(&'static str, Duration)>> {
         let mut times = Vec::new();
-        if let Some((postgres, _)) = &self.postgres {
-            times.push(("PostgreSQL's time each", cpu_of_tree(postgres.id())?));
+        if let Some(postgres) = &self.postgres {
+            times.push(("PostgreSQL's time each", cpu_of_tree(postgres.process.id())?));
         }
         if let Some((redis, _)) = &self.redis {
             times.push(("Redis' time each", redis.cpu()?));
@@ -94,18 +126,11 @@ impl Servers {
             .collect())
     }
 
-    /// Does what autovacuum would do within the next minutes, so that it does not in the middle of a round.
+    /// Does what autovacuum and the checkpointer would do within the next minutes, so that they do not in the middle of a round.
     pub(super) fn settle(&self) -> anyhow::Result<()> {
-        let Some((_, port)) = &self.postgres else { return Ok(()) };
-        let mut command = Command::new(postgres_programs()?.join("vacuumdb"));
-        command
-            .args(["--analyze", "--quiet", "-h", "127.0.0.1", "-U", "postgres", "-p"])
-            .args([&port.to_string(), "postgres"]);
-        ensure!(
-            command.status().context("cannot run vacuumdb")?.success(),
-            "vacuumdb failed"
-        );
-        Ok(())
+        let Some(postgres) = &self.postgres else { return Ok(()) };
+        postgres.run("vacuumdb", &["--analyze", "--quiet"])?;
+        postgres.run("psql", &["--quiet", "--command", "CHECKPOINT"])
     }
 
     /// The most memory that Redis had, in MiB.
@@ -114,7 +139,7 @@ impl Servers {
     }
 }
 
-fn start_postgres(dir: &Path) -> anyhow::Result<(Process, u16)> {
+fn start_postgres(dir: &Path) -> anyhow::Result<Postgres> {
     let bin = postgres_programs()?;
     let data = dir.join("postgres");
     std::fs::create_dir(&data).with_context(|| format!("cannot make {}", data.display()))?;
@@ -146,22 +171,27 @@ fn start_postgres(dir: &Path) -> anyhow::Result<(Process, u16)> {
     let port = free_port()?;
     let mut command = run("postgres");
     command.arg("-D").arg(&data).args(["-p", &port.to_string()]);
-    for setting in [
-        "listen_addresses=127.0.0.1",
-        "unix_socket_directories=",
-        "shared_buffers=512MB",
-        "max_wal_size=4GB",
-    ] {
+    let socket = Some(data.clone()).filter(|data| data.as_os_str().len() <= LONGEST_SOCKET);
+    let sockets = socket.as_deref().map(Path::display);
+    command.args([
+        "-c",
+        &format!(
+            "unix_socket_directories={}",
+            sockets.map_or(String::new(), |path| path.to_string())
+        ),
+    ]);
+    // What its manual advises for a machine that is its own: a quarter of the memory, here of a small one.
+    for setting in ["listen_addresses=127.0.0.1", "shared_buffers=2GB", "max_wal_size=4GB"] {
         command.args(["-c", setting]);
     }
-    let postgres = Process::start("PostgreSQL server", &mut command)?;
+    let process = Process::start("PostgreSQL server", &mut command)?;
     until_ready("PostgreSQL", || {
         let ready = run("pg_isready")
             .args(["-h", "127.0.0.1", "-p", &port.to_string()])
             .status();
         ready.is_ok_and(|status| status.success())
     })?;
-    Ok((postgres, port))
+    Ok(Postgres { process, port, socket })
 }
 
 fn start_redis(dir: &Path) -> anyhow::Result<(Process, u16)> {

@@ -37,7 +37,7 @@ impl Broadcast {
         let mut observer = Observer::of(world).await?;
         let meter = Meter::start(world)?;
         let uid = ask_for(&mut observer, channel).await?;
-        let account = observer.ended(&uid, ASK).await?;
+        let account = observer.ended(&uid, devices, ASK).await?;
         let done = meter.stop(world, devices)?;
         check(&account, devices)?;
         world.check_sim(devices).await?;

@@ -185,7 +185,7 @@ async fn follow(mut observer: Observer, newest: Newest) -> anyhow::Result<Vec<u3
     let mut times = Vec::new();
     loop {
         if let Some((left, answer)) = newest.take() {
-            observer.ended(&uid_in(&answer)?, Duration::from_millis(5)).await?;
+            observer.ended(&uid_in(&answer)?, 1, Duration::from_millis(5)).await?;
             times.push(u32::try_from(left.elapsed().as_micros()).unwrap_or(u32::MAX));
         } else if newest.is_closed() {
             return Ok(times);

@@ -93,7 +93,7 @@ async fn beside_broadcast(world: &World, devices: u64, report: &mut Report) -> a
     let uid = ask_for(&mut observer, CHANNEL).await?;
     let (stop, stopped) = watch::channel(false);
     let asking = ask(world, &stopped);
-    let account = observer.ended(&uid, ASK).await?;
+    let account = observer.ended(&uid, devices, ASK).await?;
     stop.send_replace(true);
     let sent = meter.stop(world, devices)?;
     let asked = all(asking).await?;

@@ -1,15 +1,17 @@
 //! Walks the devices of one route that are subscribed to at least one of several channels, in the order of their keys, each once.
 //!
-//! One statement per channel reads on in its own part of an index, a chunk at a time; their streams are merged in code. Nothing is sorted, and what is held in
-//! memory is a chunk per channel. Tokens come from the same index, which covers them: a join's plan would change with the statistics, and devices that are far
-//! apart cost a descent each.
+//! One channel is cut into ranges by the server, which counts its index's entries and sends none of them (`ranges`). Of several, one statement per channel reads on in
+//! its own part of an index, a chunk at a time; their streams are merged in code. Nothing is sorted, and what is held in memory is a chunk per channel. Tokens come
+//! from the same index, which covers them: a join's plan would change with the statistics, and devices that are far apart cost a descent each.
 //!
 //! Keys alone come as one array. Keys with tokens come as rows: putting a thousand texts together costs the server more than sending them.
 
-use bugle_model::{DeviceKey, MAX_PAGE, Route, Token};
-use sqlx::PgConnection;
+use bugle_model::{DeviceKey, MAX_PAGE, Route, Token, TokenTexts};
+use futures_util::TryStreamExt;
+use sqlx::{PgConnection, Row};
 
-use crate::{Error, Result};
+use crate::Result;
+use crate::registry::record;
 
 /// Keys that one statement reads.
 const CHUNK: std::ops::RangeInclusive<usize> = 1_000..=16_384;
@@ -50,21 +52,13 @@ impl<'a> Audience<'a> {
         conn: &mut PgConnection,
         (after, upto): (DeviceKey, DeviceKey),
     ) -> Result<Vec<(i64, Token)>> {
-        let (mut devices, mut long) = (Vec::with_capacity(MAX_PAGE), Vec::new());
+        let (mut devices, mut long) = (Vec::new(), Vec::new());
         for channel in self.channels {
             let mut from = after.0;
             while from < upto.0 {
-                let read = self.read_tokens(conn, channel, (from, upto.0)).await?;
-                from = match read.last() {
-                    Some((last, _)) if read.len() == TOKENS => *last,
-                    _ => upto.0,
-                };
-                for (key, text) in read {
-                    match text {
-                        Some(text) => devices.push((key, Token::parse(&text).map_err(corrupt)?)),
-                        None => long.push(key),
-                    }
-                }
+                let read = self.read_tokens(conn, channel, (from, upto.0), &mut long).await?;
+                from = read.last;
+                devices.extend(read.keys.into_iter().zip(read.texts.tokens()));
             }
         }
         if !long.is_empty() {
@@ -77,14 +71,15 @@ impl<'a> Audience<'a> {
         Ok(devices)
     }
 
-    /// Reads on in a channel. No text = a token that the index does not have.
+    /// Reads on in a channel. Devices whose tokens the index does not have are added to `long`.
     async fn read_tokens(
         self,
         conn: &mut PgConnection,
         channel: &str,
         (after, upto): (i64, i64),
-    ) -> Result<Vec<(i64, Option<String>)>> {
-        let read: Vec<(i64, Option<String>)> = sqlx::query_as(
+        long: &mut Vec<i64>,
+    ) -> Result<Chunk> {
+        let mut rows = sqlx::query(
             "SELECT key, token FROM subscriptions
               WHERE app = $1 AND channel = $2 AND route = $3 AND key > $4 AND key <= $5 ORDER BY key LIMIT $6",
         )
@@ -94,9 +89,24 @@ impl<'a> Audience<'a> {
         .bind(after)
         .bind(upto)
         .bind(i64::try_from(TOKENS).unwrap_or(i64::MAX))
-        .fetch_all(conn)
-        .await?;
-        Ok(read)
+        .fetch(conn);
+        let (mut chunk, mut read) = (Chunk::default(), 0);
+        // A million of them a push: as they come, their types known.
+        while let Some(row) = rows.try_next().await? {
+            chunk.last = row.try_get_unchecked(0)?;
+            read += 1;
+            match row.try_get_unchecked(1)? {
+                Some(text) => {
+                    record::add_token(&mut chunk.texts, text)?;
+                    chunk.keys.push(chunk.last);
+                }
+                None => long.push(chunk.last),
+            }
+        }
+        if read < TOKENS {
+            chunk.last = upto;
+        }
+        Ok(chunk)
     }
 
     /// Those of these devices that are in it, ascending.
@@ -121,6 +131,15 @@ impl<'a> Audience<'a> {
         members.dedup();
         Ok(members)
     }
+}
+
+/// Devices of a channel, ascending, and their tokens.
+#[derive(Default)]
+struct Chunk {
+    keys: Vec<i64>,
+    texts: TokenTexts,
+    /// There are no others up to this key.
+    last: i64,
 }
 
 /// A channel's devices, from a place on.
@@ -225,15 +244,8 @@ pub(super) async fn tokens(conn: &mut PgConnection, route: Route, keys: &[i64]) 
             .await?;
     let mut devices = Vec::with_capacity(found.len());
     for (key, text) in found {
-        devices.push((key, Token::parse(&text).map_err(corrupt)?));
+        devices.push((key, record::token(&text)?));
     }
     devices.sort_unstable_by_key(|(key, _)| *key);
     Ok(devices)
-}
-
-fn corrupt(invalid: impl std::fmt::Display) -> Error {
-    Error::Corrupt {
-        place: "devices.token",
-        detail: invalid.to_string(),
-    }
 }

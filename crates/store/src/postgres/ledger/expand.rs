@@ -11,6 +11,7 @@ use sqlx::PgConnection;
 
 use super::audience::Audience;
 use super::pages::{self, NewPage};
+use super::ranges;
 use super::replica;
 use super::rows::{Push, count, int, route};
 use super::settle::Books;
@@ -143,16 +144,18 @@ async fn start(
 }
 
 async fn read_walks(conn: &mut PgConnection, start: &Start) -> Result<Vec<Walk>> {
-    let mut walks = Vec::with_capacity(start.walks.len());
-    for (begun, most) in &start.walks {
-        let mut walk = begun.clone();
-        read_ranges(conn, &start.push, &mut walk, *most).await?;
-        walks.push(walk);
+    let mut walks = start.walks.clone();
+    if let Some([channel]) = start.push.channels.as_deref() {
+        ranges::read(conn, (start.push.app, channel), &mut walks).await?;
+    } else {
+        for (walk, most) in &mut walks {
+            merge_ranges(conn, &start.push, walk, *most).await?;
+        }
     }
-    Ok(walks)
+    Ok(walks.into_iter().map(|(walk, _)| walk).collect())
 }
 
-async fn read_ranges(conn: &mut PgConnection, push: &Push, walk: &mut Walk, most: u32) -> Result<()> {
+async fn merge_ranges(conn: &mut PgConnection, push: &Push, walk: &mut Walk, most: u32) -> Result<()> {
     let audience = Audience {
         app: push.app,
         channels: push.channels.as_deref().unwrap_or_default(),

@@ -3,7 +3,7 @@
 //! | file | does |
 //! |---|---|
 //! | `accept`, `own` | writes pushes down |
-//! | `expand`, `audience` | walks audiences, makes pages of them |
+//! | `expand`, `ranges`, `audience` | walks audiences, makes pages of them |
 //! | `due` | finds pages that wait |
 //! | `take`, `extend`, `targets`, `reread` | leases pages, reads their targets |
 //! | `report`, `settle`, `leftovers`, `pages` | progress, give back, settle; the accounts; who ends |
@@ -30,6 +30,7 @@ mod legs;
 pub(super) mod own;
 mod pages;
 mod quota;
+mod ranges;
 mod replica;
 mod report;
 mod reread;

@@ -79,7 +79,7 @@ async fn write(tx: &mut Tx, shared: &Shared, reports: &[Report], now: Timestamp)
         verdicts.push(Verdict::Written(push.flow(false, now)));
     }
     writes.execute(tx.conn()).await?;
-    let rejected = books.enter(tx, shared).await?.rejected;
+    let rejected = books.enter(tx, shared, &rows.pushes).await?.rejected;
     notice_rejection(&rows.legs, &rejected, reports, &mut verdicts);
     Ok(verdicts)
 }

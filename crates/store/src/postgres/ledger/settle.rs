@@ -11,7 +11,7 @@ use bugle_model::{Counts, LeftOver, PushKey, PushState, Route, Timestamp};
 use sqlx::PgConnection;
 
 use super::legs::{self, Leg};
-use super::rows::{self, OwnPage, Page, Push, int};
+use super::rows::{self, OwnPage, Page, Push, Pushes, int};
 use super::{leftovers, pages};
 use crate::Result;
 use crate::books::account::{self, Accounts, LegKey, is_refused};
@@ -118,28 +118,34 @@ impl Books {
 
     /// Writes everything down. Returns how many pushes have ended.
     pub(super) async fn close(self, tx: &mut Tx, shared: &Shared) -> Result<u64> {
-        Ok(self.enter(tx, shared).await?.ended)
+        Ok(self.enter(tx, shared, &Pushes::new()).await?.ended)
     }
 
-    /// The same, and says which of the legs are rejected.
-    pub(super) async fn enter(mut self, tx: &mut Tx, shared: &Shared) -> Result<Closed> {
+    /// The same, and says which of the legs are rejected. `known` = pushes that were read in this transaction.
+    pub(super) async fn enter(mut self, tx: &mut Tx, shared: &Shared, known: &Pushes) -> Result<Closed> {
         let mut closed = Closed {
             ended: write_own_pages(tx.conn(), &self.own, self.now).await?,
             rejected: BTreeSet::new(),
         };
         if !self.accounts.changes.is_empty() {
-            closed.rejected = self.enter_legs(tx, shared).await?;
+            closed.rejected = self.enter_legs(tx, shared, known).await?;
         }
         closed.ended += end_pushes(tx.conn(), &self.accounts.touched, self.now).await?;
         Ok(closed)
     }
 
-    async fn enter_legs(&mut self, tx: &mut Tx, shared: &Shared) -> Result<BTreeSet<LegKey>> {
+    async fn enter_legs(&mut self, tx: &mut Tx, shared: &Shared, known: &Pushes) -> Result<BTreeSet<LegKey>> {
         let keys: BTreeSet<LegKey> = self.accounts.changes.keys().copied().collect();
         self.lock_legs(tx.conn(), &keys).await?;
         let mut of: Vec<i64> = keys.iter().map(|(push, _)| push.0).collect();
         of.dedup();
-        let pushes = Push::read_many(tx.conn(), &of).await?;
+        let read;
+        let pushes = if of.iter().all(|key| known.contains_key(&PushKey(*key))) {
+            known
+        } else {
+            read = Push::read_many(tx.conn(), &of).await?;
+            &read
+        };
         let mut legs = std::mem::take(&mut self.legs);
         legs.retain(|key, _| keys.contains(key));
         for (key, change) in &self.accounts.changes {
@@ -152,7 +158,7 @@ impl Books {
         // Before left-overs look for a page to join: none of these.
         pages::remove(tx.conn(), &self.rows, &self.explicit).await?;
         let groups = std::mem::take(&mut self.accounts.left_overs.groups);
-        leftovers::write(groups, self.now, tx, shared, (&pushes, &mut legs)).await?;
+        leftovers::write(groups, self.now, tx, shared, (pushes, &mut legs)).await?;
         self.end_legs(tx.conn(), &mut legs).await?;
         let entries: Vec<legs::Entry<'_>> = (self.accounts.changes.iter())
             .filter_map(|(key, change)| {

@@ -1,6 +1,6 @@
 //! Reads the targets of a page as they are at this moment.
 
-use bugle_model::{DeviceKey, Progress, Route, Skip, Target, TargetKind, Token};
+use bugle_model::{DeviceKey, Progress, Route, Skip, Target, TargetKind, Token, TokenTexts};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::audience::{self, Audience};
@@ -49,10 +49,17 @@ fn range(
         }
     }
     let from = DeviceKey(after.0.max(progress.position));
+    let (mut keys, mut texts) = (Vec::new(), TokenTexts::default());
     audience.each(conn, audience::TOKENS, (from, upto), |key, row| {
-        targets.push(of_range(key, leg, token(row, 1)?));
+        record::add_token(&mut texts, row.get_ref(1)?.as_str()?)?;
+        keys.push(key);
         Ok(true)
     })?;
+    targets.extend(
+        keys.into_iter()
+            .zip(texts.tokens())
+            .map(|(key, token)| of_range(key, leg, token)),
+    );
     Ok(targets)
 }
 

@@ -17,7 +17,7 @@ use crate::postgres::ledger::settle::Books;
 pub(super) struct Rows {
     /// Read without a lock: whether a leg is rejected, and whether answers still matter to it.
     pub(super) legs: BTreeMap<LegKey, Leg>,
-    pushes: Pushes,
+    pub(super) pushes: Pushes,
     pages: HashMap<PageId, (Page, bool)>,
 }
 
