@@ -42,28 +42,43 @@ impl Token {
     }
 }
 
-/// Texts of many tokens, collected one after the other: a page's thousand are one allocation, and no tokens that are let go of by another thread cost it any work.
+/// Many tokens, collected one after the other, of which each few dozen share a text: that is one allocation for all of them, and one that the thread which lets go of the last
+/// one gives back.
 #[derive(Default)]
 pub struct TokenTexts {
-    all: String,
+    tokens: Vec<Token>,
+    /// The text that the next ones will share, and where each of them ends.
+    text: String,
     ends: Vec<u32>,
 }
 
 impl TokenTexts {
-    /// Adds the next token. Nothing is added to 4 GiB of text, which is an error, too.
+    /// Bytes of a text at most, unless one token has more. Larger allocations are taken from the system and given back to it, each time.
+    const SHARED: usize = 16 << 10;
+
+    /// Adds the next token.
     pub fn push(&mut self, token: &str) -> Result<(), Invalid> {
         check(token)?;
-        let end = u32::try_from(self.all.len() + token.len()).map_err(|_| Invalid::new("too many tokens at once"))?;
-        self.all.push_str(token);
-        self.ends.push(end);
+        if self.text.len() + token.len() > Self::SHARED {
+            self.share();
+        }
+        self.text.push_str(token);
+        #[expect(clippy::cast_possible_truncation, reason = "SHARED and MAX_BYTES at most")]
+        self.ends.push(self.text.len() as u32);
         Ok(())
     }
 
     /// The tokens, in the order in which they were added.
-    pub fn tokens(self) -> impl ExactSizeIterator<Item = Token> {
-        let shared: Arc<str> = Arc::from(self.all);
+    #[must_use]
+    pub fn tokens(mut self) -> Vec<Token> {
+        self.share();
+        self.tokens
+    }
+
+    fn share(&mut self) {
+        let shared: Arc<str> = Arc::from(self.text.as_str());
         let mut from = 0;
-        self.ends.into_iter().map(move |upto| {
+        self.tokens.extend(self.ends.drain(..).map(|upto| {
             let token = Token {
                 shared: Arc::clone(&shared),
                 from,
@@ -71,7 +86,8 @@ impl TokenTexts {
             };
             from = upto;
             token
-        })
+        }));
+        self.text.clear();
     }
 }
 
@@ -141,12 +157,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn tokens_of_one_text_are_those_that_were_added(texts in proptest::collection::vec("[!#-\\[\\]-~]{1,40}", 0..50)) {
+        fn tokens_of_one_text_are_those_that_were_added(texts in proptest::collection::vec("[!#-\\[\\]-~]{1,400}", 0..100)) {
             let mut shared = TokenTexts::default();
             for text in &texts {
                 shared.push(text).unwrap();
             }
-            let tokens: Vec<Token> = shared.tokens().collect();
+            let tokens = shared.tokens();
             let alone: Vec<Token> = texts.iter().map(|text| Token::parse(text).unwrap()).collect();
             prop_assert_eq!(&tokens, &alone);
             prop_assert!(tokens.iter().zip(&texts).all(|(token, text)| token.as_str() == text));

@@ -3,6 +3,7 @@
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
+use std::sync::OnceLock;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -27,9 +28,9 @@ const FEW: usize = 16;
 const BUSY: usize = 64;
 /// How long answers may collect.
 const PAUSE: Duration = Duration::from_millis(1);
-/// The same where a round finds less than this part of what is open: an answer takes many rounds, and three milliseconds more are little beside that.
+/// The same where a round finds less than this part of what is open: an answer takes many rounds, and some milliseconds more are little beside that.
 const SLOW: usize = 12;
-const LONG_PAUSE: Duration = Duration::from_millis(3);
+const LONG_PAUSE: Duration = Duration::from_millis(4);
 
 /// The other half: whoever runs it moves the bytes.
 pub(in crate::transport) struct FramedDriver {
@@ -195,7 +196,7 @@ impl FramedDriver {
     }
 
     fn begin_pause(&mut self, pause: Duration, cx: &mut Context<'_>) {
-        self.pause.set(Instant::now() + pause, cx);
+        self.pause.set(next_beat(pause), cx);
         self.framed.awake.set(self.pause.is_pending(cx));
     }
 
@@ -312,6 +313,15 @@ fn pause(answers: usize, open: usize) -> Option<Duration> {
         return Some(LONG_PAUSE);
     }
     (answers < FEW).then_some(PAUSE)
+}
+
+/// When the next pause of this length ends. All connections' end at once, so that the thread wakes up once for all of them.
+fn next_beat(pause: Duration) -> Instant {
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    let now = Instant::now();
+    let first = *FIRST.get_or_init(|| now);
+    let over = now.duration_since(first).as_nanos() % pause.as_nanos();
+    now + pause - Duration::from_nanos(u64::try_from(over).unwrap_or(0))
 }
 
 fn end(e: io::Error, connection: &Connection) -> End {

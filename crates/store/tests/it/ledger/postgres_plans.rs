@@ -179,6 +179,7 @@ async fn the_hot_statements_use_the_indexes_that_were_made_for_them() {
             "SELECT array_agg(key) FROM (\n",
             "Index Only Scan using subscriptions_pkey",
         ),
+        ("WITH RECURSIVE cut AS", "Index Only Scan using subscriptions_pkey"),
         (
             "SELECT key, token FROM subscriptions\n",
             "Index Only Scan using subscriptions_pkey",

@@ -12,7 +12,7 @@ use bugle_model::{
 };
 use bugle_store::{Config, DatabaseUrl, Expansion, Handover, Store, Walk};
 use bugle_testkit::TestClock;
-use bugle_testkit::postgres::Database;
+use bugle_testkit::postgres::{Database, Server};
 use tokio::sync::Notify;
 
 use super::spy::Spy;
@@ -314,6 +314,14 @@ impl World {
     /// What a query of one number says about the database: for what the trait does not show.
     pub(crate) fn count(&self, sql: &str) -> i64 {
         self.spy.count(sql)
+    }
+
+    /// The same on a replica of its server.
+    pub(crate) fn count_on(&self, replica: &Server, sql: &str) -> i64 {
+        let Place::Postgres(database) = &self.place else {
+            panic!("only PostgreSQL has replicas");
+        };
+        database.query_on(replica, sql).trim().parse().unwrap()
     }
 }
 

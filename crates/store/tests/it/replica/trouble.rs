@@ -108,9 +108,9 @@ async fn a_broadcast_goes_on_though_its_replica_is_killed_in_the_middle_and_come
 async fn a_replica_that_forgot_in_a_crash_is_not_read_until_it_knows_again() {
     let mut pair = Pair::new().await;
     // It is consistent here: with the tables, and without a device.
-    pair.primary.query("CHECKPOINT");
+    let _ = pair.primary.query("CHECKPOINT");
     pair.catch_up();
-    pair.replica.query("CHECKPOINT");
+    let _ = pair.replica.query("CHECKPOINT");
     pair.world.devices("d", 3, &["news"]).await;
     pair.catch_up();
     let began = Instant::now();
