@@ -42,7 +42,7 @@ pub(super) struct Servers {
 struct Postgres {
     process: Process,
     port: u16,
-    /// Where it makes its socket, if that has room for one: as where both run on one machine, which costs half of what TCP does.
+    /// Where it makes its socket, if that has room for one: as where both run on one machine.
     socket: Option<PathBuf>,
 }
 
