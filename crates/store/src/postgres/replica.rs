@@ -170,7 +170,9 @@ impl Replica {
         if !replayed {
             return Ok(Standing::Behind);
         }
-        place.into_iter().for_each(|place| self.remember(place));
+        if let Some(place) = place {
+            self.remember(place);
+        }
         Ok(Standing::Ready)
     }
 
