@@ -25,6 +25,8 @@ const SPARSE: &str = "sparse";
 const RARE: u64 = 1_000;
 /// A round scans a channel with one push after the other until it has read so many tokens: a scan of a thousand is over before a clock tells much of it.
 const SAMPLE: u64 = 50_000;
+/// But with no more pushes than these: what they leave behind makes the next ones slower.
+const PUSHES: u64 = 50;
 /// Callers that fill the database.
 const CALLERS: u64 = 256;
 /// Devices of a walk.
@@ -45,7 +47,7 @@ pub(super) async fn measure(setup: &Setup, report: &mut Report) -> anyhow::Resul
         progress(SCENARIO, round, setup);
         for (channel, audience) in [(DENSE, devices), (SPARSE, devices.div_ceil(RARE))] {
             let mut scan = Scan::default();
-            for number in 0..SAMPLE.div_ceil(audience) {
+            for number in 0..SAMPLE.div_ceil(audience).min(PUSHES) {
                 let uid = format!("{channel}-{round}-{number}");
                 let tokens = scan.push(&store, &servers, channel, &uid).await?;
                 ensure!(
