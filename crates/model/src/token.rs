@@ -53,7 +53,7 @@ pub struct TokenTexts {
 }
 
 impl TokenTexts {
-    /// Bytes of a text at most, unless one token has more. Larger allocations are taken from the system and given back to it, each time.
+    /// Bytes of a text at most. Larger allocations are taken from the system and given back to it, each time.
     const SHARED: usize = 16 << 10;
 
     /// Adds the next token.
