@@ -7,4 +7,5 @@ mod ledger;
 mod opening;
 mod registry;
 mod replica;
+mod sources;
 mod transfer;

@@ -2,35 +2,14 @@
 
 use super::world::World;
 use crate::backend::Backend;
-
-const SOURCES: &[&str] = &[
-    include_str!("../../../src/sqlite/ledger/accept.rs"),
-    include_str!("../../../src/sqlite/ledger/audience.rs"),
-    include_str!("../../../src/sqlite/ledger/due.rs"),
-    include_str!("../../../src/sqlite/ledger/expand.rs"),
-    include_str!("../../../src/sqlite/ledger/forget.rs"),
-    include_str!("../../../src/sqlite/ledger/holds.rs"),
-    include_str!("../../../src/sqlite/ledger/leftovers.rs"),
-    include_str!("../../../src/sqlite/ledger/pages.rs"),
-    include_str!("../../../src/sqlite/ledger/report.rs"),
-    include_str!("../../../src/sqlite/ledger/rows.rs"),
-    include_str!("../../../src/sqlite/ledger/settle.rs"),
-    include_str!("../../../src/sqlite/ledger/status.rs"),
-    include_str!("../../../src/sqlite/ledger/sweep.rs"),
-    include_str!("../../../src/sqlite/ledger/take.rs"),
-    include_str!("../../../src/sqlite/ledger/targets.rs"),
-];
+use crate::sources;
 
 /// All there is of these is wanted, and it is little.
 const MAY_SCAN: &[&str] = &["SCAN holds", "SCAN legs USING COVERING INDEX legs_waiting"];
 
+/// Every statement of the ledger.
 fn statements() -> Vec<String> {
-    let verbs = ["SELECT ", "INSERT ", "UPDATE ", "DELETE "];
-    let literals = SOURCES.iter().flat_map(|source| source.split('"').skip(1).step_by(2));
-    let all: Vec<String> = literals
-        .filter(|text| verbs.iter().any(|verb| text.starts_with(verb)))
-        .map(str::to_owned)
-        .collect();
+    let all = sources::statements("src/sqlite/ledger");
     assert!(all.len() > 50, "the statements are no longer found: {}", all.len());
     all
 }

@@ -3,35 +3,7 @@
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::backend::{Backend, Place};
-
-const SOURCES: &[&str] = &[
-    include_str!("../../../src/postgres/ledger/accept.rs"),
-    include_str!("../../../src/postgres/ledger/audience.rs"),
-    include_str!("../../../src/postgres/ledger/due.rs"),
-    include_str!("../../../src/postgres/ledger/due/source.rs"),
-    include_str!("../../../src/postgres/ledger/ending.rs"),
-    include_str!("../../../src/postgres/ledger/expand.rs"),
-    include_str!("../../../src/postgres/ledger/extend.rs"),
-    include_str!("../../../src/postgres/ledger/forget.rs"),
-    include_str!("../../../src/postgres/ledger/holds.rs"),
-    include_str!("../../../src/postgres/ledger/leftovers.rs"),
-    include_str!("../../../src/postgres/ledger/legs.rs"),
-    include_str!("../../../src/postgres/ledger/own.rs"),
-    include_str!("../../../src/postgres/ledger/pages.rs"),
-    include_str!("../../../src/postgres/ledger/replica.rs"),
-    include_str!("../../../src/postgres/ledger/report.rs"),
-    include_str!("../../../src/postgres/ledger/report/locked.rs"),
-    include_str!("../../../src/postgres/ledger/report/writes.rs"),
-    include_str!("../../../src/postgres/ledger/reread.rs"),
-    include_str!("../../../src/postgres/ledger/rows.rs"),
-    include_str!("../../../src/postgres/ledger/settle.rs"),
-    include_str!("../../../src/postgres/ledger/status.rs"),
-    include_str!("../../../src/postgres/ledger/sweep.rs"),
-    include_str!("../../../src/postgres/ledger/take.rs"),
-    include_str!("../../../src/postgres/ledger/take/read.rs"),
-    include_str!("../../../src/postgres/ledger/targets.rs"),
-    include_str!("../../../src/postgres/ledger/wake.rs"),
-];
+use crate::sources;
 
 /// All there is of it is wanted, and it is little.
 const MAY_SCAN: &[&str] = &["Seq Scan on holds"];
@@ -64,12 +36,9 @@ const FILL: &str = "
     VACUUM ANALYZE apps; VACUUM ANALYZE devices; VACUUM ANALYZE subscriptions; VACUUM ANALYZE pushes; VACUUM ANALYZE legs;
     VACUUM ANALYZE pages; VACUUM ANALYZE page_targets; VACUUM ANALYZE gone; VACUUM ANALYZE holds";
 
-fn statements() -> Vec<&'static str> {
-    let verbs = ["SELECT ", "INSERT ", "UPDATE ", "DELETE ", "WITH "];
-    let literals = SOURCES.iter().flat_map(|source| source.split('"').skip(1).step_by(2));
-    let all: Vec<&str> = literals
-        .filter(|text| verbs.iter().any(|verb| text.starts_with(verb)))
-        .collect();
+/// Every statement of the ledger.
+fn statements() -> Vec<String> {
+    let all = sources::statements("src/postgres/ledger");
     assert!(all.len() > 70, "the statements are no longer found: {}", all.len());
     all
 }
@@ -141,7 +110,7 @@ async fn no_statement_scans_a_table_or_sorts_one() {
         .unwrap();
     let mut wrong = Vec::new();
     for sql in statements() {
-        let lines = plan(&mut conn, sql).await;
+        let lines = plan(&mut conn, &sql).await;
         let is_wrong = lines.iter().any(|line| {
             let scans = line.contains("Seq Scan") && !MAY_SCAN.iter().any(|may| line.contains(may));
             let whole = ["Sort ", "Hash ", "HashAggregate", "Materialize"].iter().any(|node| {
@@ -174,6 +143,7 @@ async fn the_hot_statements_use_the_indexes_that_were_made_for_them() {
         .execute(&mut conn)
         .await
         .unwrap();
+    let statements = statements();
     let hot = [
         (
             "SELECT array_agg(key) FROM (\n",
@@ -201,7 +171,7 @@ async fn the_hot_statements_use_the_indexes_that_were_made_for_them() {
         ("SELECT d.key, d.provider", "using devices_by_id"),
     ];
     for (begin, index) in hot {
-        let sql = *statements().iter().find(|sql| sql.starts_with(begin)).expect(begin);
+        let sql = statements.iter().find(|sql| sql.starts_with(begin)).expect(begin);
         let lines = plan(&mut conn, sql).await;
         assert!(lines.iter().any(|line| line.contains(index)), "{sql}\n{lines:#?}");
     }
