@@ -2,7 +2,8 @@
 //!
 //! Each sender is a thread with a current-thread runtime, its own connections and its own pages; it meets the others in the queue, in the ledger and in `routes` (holds,
 //! throttles). Inside a thread every page in work is a task (`work`) that starts its targets one by one as streams become free; those on their way are entries
-//! in a slab (`delivery`), so that one silent token holds up nobody. What becomes of them is collected per page (`page`) and written down in batches (`report`).
+//! in a slab (`delivery`), so that one silent token holds up nobody. What becomes of them is collected per page (`page`) and written down in batches (`report`), those of all
+//! threads together (`desk`).
 //!
 //! Invariants:
 //!
@@ -16,6 +17,7 @@ mod bodies;
 mod concurrency;
 mod config;
 mod delivery;
+mod desk;
 mod evidence;
 mod gate;
 mod holds;
@@ -80,8 +82,10 @@ impl Senders {
     ) -> std::io::Result<Vec<std::thread::JoinHandle<()>>> {
         let routes = Arc::new(Routes::new(Arc::clone(&self.clock)));
         let limits = Limits::new(self.providers.keys(), &self.paces, self.config.thread_count());
-        (0..self.config.thread_count())
-            .map(|number| {
+        desk::seats(&self.store, self.config.thread_count())
+            .into_iter()
+            .enumerate()
+            .map(|(number, seat)| {
                 let parts = Parts {
                     store: Arc::clone(&self.store),
                     queue: Arc::clone(&self.queue),
@@ -89,6 +93,7 @@ impl Senders {
                     config: self.config.clone(),
                     routes: Arc::clone(&routes),
                     limits: Arc::clone(&limits),
+                    seat,
                     providers: Arc::clone(&self.providers),
                     longest_request: self.longest_request,
                     stop: stop.clone(),

@@ -1,7 +1,7 @@
 //! Writes down what has become of the pages in work.
 //!
 //! One loop per thread. A report takes what there is. Finished pages are reported at once if they are urgent or the last in work, all others every `sender.progress`, sooner
-//! when the gate is half full: a report costs the store about the same for one page as for many.
+//! when the gate is half full. All threads report together (`desk`).
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -43,7 +43,9 @@ pub(crate) async fn write(thread: &Rc<Thread>) -> Result<usize, ()> {
     thread.tally.flush();
     thread.tick();
     drop_lost(thread);
-    let after = if thread.gate.pressed() {
+    let called = thread.seat.called();
+    let thorough = thread.gate.pressed() || called.thorough;
+    let after = if thorough {
         Duration::ZERO
     } else {
         thread.config.progress.get()
@@ -57,11 +59,11 @@ pub(crate) async fn write(thread: &Rc<Thread>) -> Result<usize, ()> {
         .cloned()
         .collect();
     metrics::gauge!(names::PAGES).set(u32::try_from(thread.pages.borrow().len()).unwrap_or(u32::MAX));
-    if pages.is_empty() {
+    if pages.is_empty() && !called.round {
         return Ok(0);
     }
     let (reports, sent): (Vec<Report>, Vec<Sent>) = pages.iter().map(|page| page.report()).unzip();
-    match thread.store.report(reports, thread.clock.now()).await {
+    match thread.seat.submit(reports, thorough, thread.clock.now()).await {
         Ok(verdicts) => {
             let mut out = Vec::new();
             for ((page, sent), verdict) in pages.iter().zip(&sent).zip(verdicts) {
@@ -74,10 +76,12 @@ pub(crate) async fn write(thread: &Rc<Thread>) -> Result<usize, ()> {
             thread.queue.done(&out);
             Ok(pages.len())
         }
+        // It was another thread's failure.
+        Err(_) if pages.is_empty() => Ok(0),
         Err(error) => {
             metrics::counter!(names::FAILED_REPORTS).increment(1);
             tracing::error!(
-                error = &error as &dyn std::error::Error,
+                error = &*error as &dyn std::error::Error,
                 pages = pages.len(),
                 "cannot write outcomes down: the store failed; they are kept and tried again"
             );

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bodies::Bodies;
 use crate::concurrency::Concurrency;
 use crate::delivery::Deliveries;
+use crate::desk::Seat;
 use crate::gate::Gate;
 use crate::lanes::Turnstile;
 use crate::limits::{Limits, Permits};
@@ -56,8 +57,10 @@ pub(crate) struct Thread {
     pub(crate) tally: Tally,
     /// Targets of bulk pages in work that have not been started.
     unstarted: Cell<usize>,
-    /// A page is finished and wants its last report.
-    pub(crate) reportable: Notify,
+    /// Where reports are laid down.
+    pub(crate) seat: Seat,
+    /// A page is finished and wants its last report, or another thread writes its reports.
+    pub(crate) reportable: Arc<Notify>,
     /// There is room for pages.
     room: Notify,
     /// Nothing new leaves.
@@ -83,6 +86,7 @@ pub(crate) struct Parts {
     pub(crate) config: Config,
     pub(crate) routes: Arc<Routes>,
     pub(crate) limits: Arc<Limits>,
+    pub(crate) seat: Seat,
     pub(crate) providers: Providers,
     pub(crate) longest_request: Duration,
     pub(crate) stop: CancellationToken,
@@ -110,7 +114,8 @@ impl Thread {
             pages: RefCell::default(),
             tally: Tally::default(),
             unstarted: Cell::new(0),
-            reportable: Notify::new(),
+            reportable: parts.seat.bell(),
+            seat: parts.seat,
             room: Notify::new(),
             stop: parts.stop,
             abort: parts.abort,

@@ -22,7 +22,7 @@ use super::*;
 use crate::limits::{Limits, Paces};
 use crate::routes::Routes;
 use crate::thread::Parts;
-use crate::{Config, report};
+use crate::{Config, desk, report};
 
 const TARGETS: usize = 5;
 const SOON: Duration = Duration::from_secs(10);
@@ -143,6 +143,7 @@ impl World {
             )),
             longest_request: Duration::from_secs(1),
             limits: Limits::new(&[], &Paces::new(), 1),
+            seat: desk::seats(&store, 1).remove(0),
             stop: CancellationToken::new(),
             abort: CancellationToken::new(),
         });
