@@ -145,8 +145,8 @@ impl Desk {
         verdicts
     }
 
-    /// Calls the others, and waits until all have come or the time is over.
-    async fn gather(&self, thorough: bool) {
+    /// Calls those who have not come.
+    fn call(&self, thorough: bool) {
         let asked = self.asked();
         for (thread, call) in self.calls.iter().enumerate() {
             if asked.iter().all(|asked| asked.thread != thread) {
@@ -155,7 +155,11 @@ impl Desk {
                 call.bell.notify_one();
             }
         }
-        drop(asked);
+    }
+
+    /// Calls the others, and waits until all have come or the time is over.
+    async fn gather(&self, thorough: bool) {
+        self.call(thorough);
         let all_came = async {
             while !self.is_complete() {
                 self.arrived.notified().await;

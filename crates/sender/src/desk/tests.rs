@@ -124,7 +124,10 @@ fn many_threads_for_many_rounds() {
     let (store, _dir) = runtime.block_on(store());
     let threads = seats(&store, 4).into_iter().map(|seat| {
         std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
             runtime.block_on(async {
                 for round in 0..200 {
                     let count = (round * 7 + seat.number) % 5;

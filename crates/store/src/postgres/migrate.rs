@@ -12,6 +12,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/postgres/0001_registry.sql"),
     include_str!("../../migrations/postgres/0002_ledger.sql"),
     include_str!("../../migrations/postgres/0003_quotas.sql"),
+    include_str!("../../migrations/postgres/0004_narrow_walks.sql"),
 ];
 
 /// Names the lock within the database: "bugle" in ASCII.

@@ -1,7 +1,7 @@
 //! Walks the devices of one route that are subscribed to at least one of several channels, in the order of their keys, each once.
 //!
-//! One statement per channel reads its own part of an index; their streams are merged while they are read. Nothing is sorted and
-//! nothing is held but one row per channel.
+//! One statement per channel reads its own part of a tree; their streams are merged while they are read. Nothing is sorted and
+//! nothing is held but one row per channel. One channel alone is not merged, and its ranges are counted by SQLite (`ranges`).
 
 use bugle_model::{DeviceKey, Route};
 use rusqlite::fallible_streaming_iterator::FallibleStreamingIterator;
@@ -27,6 +27,26 @@ pub(super) struct Audience<'a> {
 impl Audience<'_> {
     /// Visits the devices after the first key, up to the second, until `visit` says `false`. The row is one of `sql`, whose first column is the key.
     pub(super) fn each(
+        &self,
+        conn: &Connection,
+        sql: &'static str,
+        (after, upto): (DeviceKey, DeviceKey),
+        mut visit: impl FnMut(DeviceKey, &Row<'_>) -> Result<bool>,
+    ) -> Result<()> {
+        let [channel] = self.channels else {
+            return self.merged(conn, sql, (after, upto), visit);
+        };
+        let mut statement = conn.prepare_cached(sql)?;
+        let mut rows = statement.query((self.app, channel, self.route.code(), after.0, upto.0))?;
+        while let Some(row) = rows.next()? {
+            if !visit(DeviceKey(row.get(0)?), row)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn merged(
         &self,
         conn: &Connection,
         sql: &'static str,

@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::Context;
 use super::audience::{self, Audience};
 use super::pages::{self, NewPage};
+use super::ranges;
 use super::rows::Push;
 use super::settle::Books;
 use crate::Result;
@@ -85,6 +86,9 @@ fn read_ranges(conn: &Connection, push: &Push, walk: &mut Walk, most: u32) -> Re
         channels: push.channels.as_deref().unwrap_or_default(),
         route: walk.route,
     };
+    if let [channel] = audience.channels {
+        return ranges::read(conn, &audience, channel, walk, most);
+    }
     let mut last = walk.from;
     let mut found = 0;
     audience.each(conn, audience::KEYS, (walk.from, walk.bound), |key, _| {

@@ -3,7 +3,7 @@
 //! | file | does |
 //! |---|---|
 //! | `accept` | writes pushes down |
-//! | `expand`, `audience` | walks audiences, makes pages of them |
+//! | `expand`, `ranges`, `audience` | walks audiences, makes pages of them |
 //! | `due` | finds pages that wait |
 //! | `take`, `targets`, `leases` | leases pages, reads their targets |
 //! | `report`, `settle`, `leftovers`, `pages` | progress, give back, settle; the accounts; who ends |
@@ -26,6 +26,7 @@ mod leases;
 mod leftovers;
 mod pages;
 mod quota;
+mod ranges;
 mod report;
 mod rows;
 mod settle;

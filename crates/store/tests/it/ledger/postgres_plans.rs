@@ -152,7 +152,7 @@ async fn the_hot_statements_use_the_indexes_that_were_made_for_them() {
         ("WITH RECURSIVE cut AS", "Index Only Scan using subscriptions_pkey"),
         (
             "SELECT key, token FROM subscriptions\n",
-            "Index Only Scan using subscriptions_pkey",
+            "Index Only Scan using subscriptions_tokens",
         ),
         ("SELECT key, token FROM devices WHERE key = ANY", "devices_pkey"),
         (
