@@ -2,7 +2,7 @@
 //!
 //! A request is put into the connection's output at once; no task waits for it. The driver writes what has collected, reads what there is, and tells the answers, all in
 //! one go: what a round of system calls and TLS records costs is shared by as many requests as possible. While many streams are open and answers trickle in, it
-//! lets a millisecond pass between two rounds, four where answers take long.
+//! lets a millisecond pass between two rounds, four or eight where answers take long.
 //!
 //! Each open stream holds its [`Permit`], which holds the connection: whatever ends the driver ends all streams, so nothing is kept alive by itself.
 

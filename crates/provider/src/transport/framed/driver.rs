@@ -31,6 +31,9 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// The same where a round finds less than this part of what is open: an answer takes many rounds, and some milliseconds more are little beside that.
 const SLOW: usize = 12;
 const LONG_PAUSE: Duration = Duration::from_millis(4);
+/// The same where an answer is seen to take longer than [`SLOW_ANSWER`].
+const LONGEST_PAUSE: Duration = Duration::from_millis(8);
+const SLOW_ANSWER: Duration = Duration::from_millis(40);
 
 /// The other half: whoever runs it moves the bytes.
 pub(in crate::transport) struct FramedDriver {
@@ -46,6 +49,10 @@ pub(in crate::transport) struct FramedDriver {
     /// Writing has failed. What the peer sent before is still to be read, and tells more.
     deaf: bool,
     pause: Alarm,
+    /// How long the last pause was; zero = there was none before this round.
+    last_pause: Duration,
+    /// The pause that begins as soon as those who waited for the streams of the last round have put their requests into the output.
+    next_pause: Option<Duration>,
     /// For the oldest deadlines.
     deadline: Alarm,
 }
@@ -93,6 +100,8 @@ pub(in crate::transport) async fn open(
         unflushed: false,
         deaf: false,
         pause: Alarm::new(),
+        last_pause: Duration::ZERO,
+        next_pause: None,
         deadline: Alarm::new(),
     };
     std::future::poll_fn(|cx| driver.poll_settings(cx)).await?;
@@ -150,6 +159,11 @@ impl FramedDriver {
             return Poll::Pending;
         }
         self.framed.awake.set(false);
+        if let Some(pause) = self.next_pause.take() {
+            let end = self.poll_output(cx, connection, false, changed);
+            self.begin_pause(pause, cx);
+            return end;
+        }
         let mut round = Round::new(connection, &self.framed, &self.pool);
         let mut read = Reading::More;
         for _ in 0..READS {
@@ -160,30 +174,42 @@ impl FramedDriver {
             };
             break;
         }
-        let (answers, mut has_changed) = (round.answers, round.changed);
+        let (answers, has_changed) = (round.answers, round.changed);
         if let Reading::Ended(e) = read {
             // A GOAWAY that says what was wrong is worth a try.
             let _ = self.poll_write(cx);
             return Poll::Ready(end(e, connection));
         }
         self.expire(cx, connection);
+        let end = self.poll_output(cx, connection, has_changed, changed);
+        self.next_pause = match read {
+            Reading::More => None,
+            _ => pause(self.last_pause, answers, connection.in_use.get()),
+        };
+        if self.next_pause.is_some() || matches!(read, Reading::More) {
+            cx.waker().wake_by_ref();
+        } else {
+            self.last_pause = Duration::ZERO;
+        }
+        end
+    }
+
+    /// Writes what there is, and says goodbye when that was the last of it. `changed` is to be told if `has_changed`, or if there is room again.
+    fn poll_output(
+        &mut self,
+        cx: &mut Context<'_>,
+        connection: &Connection,
+        has_changed: bool,
+        changed: &impl Fn(),
+    ) -> Poll<End> {
         let full = !self.framed.has_room();
         if self.poll_write(cx).is_ready() && connection.is_done() && self.say_goodbye(cx).is_ready() {
             return Poll::Ready(End::Closed);
         }
-        let limit = self.framed.protocol.borrow().peer_limit().unwrap_or(0);
-        has_changed |= full && self.framed.has_room();
-        if has_changed {
+        if has_changed || full && self.framed.has_room() {
+            let limit = self.framed.protocol.borrow().peer_limit().unwrap_or(0);
             connection.set_limit(limit);
             changed();
-        }
-        match read {
-            Reading::More => cx.waker().wake_by_ref(),
-            _ => {
-                if let Some(pause) = pause(answers, connection.in_use.get()) {
-                    self.begin_pause(pause, cx);
-                }
-            }
         }
         Poll::Pending
     }
@@ -196,6 +222,7 @@ impl FramedDriver {
     }
 
     fn begin_pause(&mut self, pause: Duration, cx: &mut Context<'_>) {
+        self.last_pause = pause;
         self.pause.set(next_beat(pause), cx);
         self.framed.awake.set(self.pause.is_pending(cx));
     }
@@ -304,10 +331,15 @@ impl Drop for FramedDriver {
     }
 }
 
-/// How long answers should collect after a round that has found so many, with so many streams open.
-fn pause(answers: usize, open: usize) -> Option<Duration> {
+/// How long answers should collect after a round that has found so many since the last pause began, with so many streams open.
+fn pause(last: Duration, answers: usize, open: usize) -> Option<Duration> {
     if answers == 0 || open <= BUSY {
         return None;
+    }
+    // Of those that are open the part that one pause brings.
+    let takes_long = answers as u128 * SLOW_ANSWER.as_millis() < open as u128 * last.as_millis();
+    if last >= LONG_PAUSE && takes_long {
+        return Some(LONGEST_PAUSE);
     }
     if answers * SLOW < open {
         return Some(LONG_PAUSE);
@@ -358,19 +390,30 @@ mod tests {
 
     #[test]
     fn answers_collect_where_few_come_at_a_time_of_many_that_are_open() {
+        let none = Duration::ZERO;
         let cases = [
             // At once, or hardly any open: nobody waits.
-            ((0, 1_000), None),
-            ((3, 64), None),
-            ((100, 100), None),
-            ((16, 100), None),
-            ((9, 100), Some(PAUSE)),
-            ((8, 100), Some(LONG_PAUSE)),
-            ((83, 1_000), Some(LONG_PAUSE)),
-            ((84, 1_000), None),
+            ((none, 0, 1_000), None),
+            ((none, 3, 64), None),
+            ((none, 100, 100), None),
+            ((none, 16, 100), None),
+            ((none, 9, 100), Some(PAUSE)),
+            ((none, 8, 100), Some(LONG_PAUSE)),
+            ((none, 83, 1_000), Some(LONG_PAUSE)),
+            ((none, 84, 1_000), None),
+            ((PAUSE, 1, 1_000), Some(LONG_PAUSE)),
+            // A tenth in 4 ms, or a fifth in 8: it takes 40 ms.
+            ((LONG_PAUSE, 99, 1_000), Some(LONGEST_PAUSE)),
+            ((LONG_PAUSE, 100, 1_000), None),
+            ((LONGEST_PAUSE, 199, 1_000), Some(LONGEST_PAUSE)),
+            ((LONGEST_PAUSE, 200, 1_000), None),
         ];
-        for ((answers, open), expected) in cases {
-            assert_eq!(pause(answers, open), expected, "{answers} of {open}");
+        for ((last, answers, open), expected) in cases {
+            assert_eq!(
+                pause(last, answers, open),
+                expected,
+                "{answers} of {open} after {last:?}"
+            );
         }
     }
 }
