@@ -9,9 +9,6 @@ use super::settings::BODY_LIMIT;
 /// Acknowledgements that may wait in the output. A peer that asks for more without reading its answers is flooding us.
 const MAX_ACKS: u32 = 1_000;
 
-/// Streams that are more than the processor's first caches hold.
-const MANY: usize = 256;
-
 /// Frames without content that one answer may have.
 pub(super) const MAX_EMPTY_FRAMES: u16 = 100;
 
@@ -41,7 +38,6 @@ impl<T> Connection<T> {
             }
             self.partial = partial;
         }
-        self.touch(bytes);
         while let Some((header, rest)) = bytes.split_first_chunk() {
             let header = checked(*header)?;
             let Some((payload, rest)) = rest.split_at_checked(header.length) else {
@@ -52,24 +48,6 @@ impl<T> Connection<T> {
         }
         self.partial.extend_from_slice(bytes);
         Ok(())
-    }
-
-    /// Looks up the streams that are about to be answered, one right after the other. With a thousand open, each has left the processor's caches since it was opened, and it can
-    /// fetch many at once, but not across the work that an answer is.
-    fn touch(&self, mut bytes: &[u8]) {
-        if self.streams.len() < MANY {
-            return;
-        }
-        let mut seen = 0;
-        while let Some((header, rest)) = bytes.split_first_chunk() {
-            let header = Header::parse(*header);
-            if header.kind == kind::HEADERS {
-                seen ^= self.streams.window(header.stream).unwrap_or(0);
-            }
-            let Some(next) = rest.get(header.length..) else { break };
-            bytes = next;
-        }
-        std::hint::black_box(seen);
     }
 
     fn frame(&mut self, header: Header, payload: &[u8], on: &mut impl Events<T>) -> Result<(), ProtocolError> {

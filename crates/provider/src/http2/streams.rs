@@ -79,13 +79,6 @@ impl<T> Streams<T> {
         self.slab[self.index[slot].1 as usize].as_mut()
     }
 
-    /// A stream's window.
-    #[inline]
-    pub(super) fn window(&self, id: u32) -> Option<i64> {
-        let slot = self.slot(id).filter(|_| id != 0)?;
-        Some(self.slab[self.index[slot].1 as usize].as_ref()?.window)
-    }
-
     /// Adds a stream, whose id is new.
     #[inline]
     pub(super) fn insert(&mut self, stream: Stream<T>) {

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::audience::{self, CHANNEL};
 use super::broadcast::Broadcast;
-use super::h2load::H2load;
+use super::h2load::{H2load, Rate};
 use super::report::{Named, Report, ratio};
 use super::world::{Wants, World};
 use super::{Setup, progress};
@@ -28,21 +28,18 @@ pub(super) async fn measure(setup: &Setup, report: &mut Report) -> anyhow::Resul
         progress(SCENARIO, round, setup);
         world.set_sim(&json!({"latency": null})).await?;
         let quick = Broadcast::send(&world, CHANNEL, devices).await?;
+        let at_once = match &h2load {
+            Some(h2load) => Some(h2load.run(&world, devices).await?),
+            None => None,
+        };
         let uniform = json!({"uniform": {"min": LATENCY.0, "max": LATENCY.1}});
         world.set_sim(&json!({ "latency": uniform })).await?;
         let slow = Broadcast::send(&world, CHANNEL, devices).await?;
         let late = mean_late(&world, devices).await?;
         report.add_all(SCENARIO, named(&quick, &slow, late));
-        if let Some(h2load) = &h2load {
-            let rate = h2load.run(&world, devices).await?;
-            let name = h2load.name();
-            report.add(SCENARIO, &format!("{name}, slow answers"), "/s", rate.per_second);
-            report.add(
-                SCENARIO,
-                "pushes ÷ h2load's requests, slow answers",
-                "",
-                ratio(slow.per_second, rate.per_second),
-            );
+        if let (Some(h2load), Some(at_once)) = (&h2load, at_once) {
+            let late = h2load.run(&world, devices).await?;
+            report.add_all(SCENARIO, beside(&h2load.name(), &slow, &at_once, &late));
         }
     }
     report.add(SCENARIO, "server's highest memory", "MiB", world.server.peak_mib()?);
@@ -92,6 +89,29 @@ fn named(quick: &Broadcast, slow: &Broadcast, late: Option<f64>) -> Vec<Named> {
     .into();
     named.extend(late.map(|ms| ("simulator answered after, mean".to_owned(), "ms", ms)));
     named
+}
+
+/// What h2load makes of the same answers: what waiting for them costs by itself.
+fn beside(name: &str, slow: &Broadcast, at_once: &Rate, late: &Rate) -> Vec<Named> {
+    [
+        (format!("{name}, slow answers"), "/s", late.per_second),
+        (
+            "pushes ÷ h2load's requests, slow answers".to_owned(),
+            "",
+            ratio(slow.per_second, late.per_second),
+        ),
+        (
+            "server's time ÷ h2load's, slow answers".to_owned(),
+            "",
+            ratio(slow.micros, late.micros),
+        ),
+        (
+            "h2load's time, slow ÷ at once".to_owned(),
+            "",
+            ratio(late.micros, at_once.micros),
+        ),
+    ]
+    .into()
 }
 
 #[cfg(test)]
