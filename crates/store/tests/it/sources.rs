@@ -4,14 +4,17 @@ use std::path::Path;
 
 /// The whole statements in a folder of this crate and in those below it.
 pub(crate) fn statements(folder: &str) -> Vec<String> {
-    let verbs = ["SELECT ", "INSERT ", "UPDATE ", "DELETE ", "WITH "];
     let mut sources = Vec::new();
     read(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut sources);
-    let literals = sources.iter().flat_map(|source| source.split('"').skip(1).step_by(2));
-    literals
-        .filter(|text| verbs.iter().any(|verb| text.starts_with(verb)))
-        .map(str::to_owned)
-        .collect()
+    let found = sources.iter().flat_map(|source| statements_in(source));
+    found.map(str::to_owned).collect()
+}
+
+/// Those in one source.
+pub(crate) fn statements_in(source: &str) -> impl Iterator<Item = &str> {
+    let verbs = ["SELECT ", "INSERT ", "UPDATE ", "DELETE ", "WITH "];
+    let literals = source.split('"').skip(1).step_by(2);
+    literals.filter(move |text| verbs.iter().any(|verb| text.starts_with(verb)))
 }
 
 fn read(folder: &Path, sources: &mut Vec<String>) {

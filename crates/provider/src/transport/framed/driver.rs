@@ -331,12 +331,12 @@ impl Drop for FramedDriver {
     }
 }
 
-/// How long answers should collect after a round that has found so many since the last pause began, with so many streams open.
+/// How long answers should collect after a round that has found so many, with so many streams open. `last` = the pause before that round, zero if there was none.
 fn pause(last: Duration, answers: usize, open: usize) -> Option<Duration> {
     if answers == 0 || open <= BUSY {
         return None;
     }
-    // Of those that are open the part that one pause brings.
+    // If an answer takes so long, a pause brings this part of what is open, or less.
     let takes_long = answers as u128 * SLOW_ANSWER.as_millis() < open as u128 * last.as_millis();
     if last >= LONG_PAUSE && takes_long {
         return Some(LONGEST_PAUSE);

@@ -5,6 +5,7 @@ use bugle_testkit::postgres::Database;
 
 use crate::backend::{Backend, Place};
 use crate::fixture::Fresh;
+use crate::sources;
 
 const SOURCES: &[&str] = &[
     include_str!("../../../src/postgres/apps.rs"),
@@ -60,10 +61,9 @@ const INDEXES: &[(&str, &str)] = &[
 ];
 
 fn statements() -> Vec<&'static str> {
-    let literals = SOURCES.iter().flat_map(|source| source.split('"').skip(1).step_by(2));
-    let verbs = ["SELECT ", "INSERT ", "UPDATE ", "DELETE ", "WITH "];
-    let all: Vec<_> = literals
-        .filter(|text| verbs.iter().any(|verb| text.starts_with(verb)) && text.contains('$'))
+    let all: Vec<_> = (SOURCES.iter().copied())
+        .flat_map(sources::statements_in)
+        .filter(|text| text.contains('$'))
         .collect();
     assert!(all.len() > 22, "the statements are no longer found: {}", all.len());
     all
