@@ -40,6 +40,11 @@ pub trait Queue: Send + Sync {
     /// [`Queue::hungry`] to fetch later.
     fn offer(&self, pages: Vec<PageRef>);
 
+    /// Adds references to pages that only this process can take.
+    fn keep(&self, pages: Vec<PageRef>) {
+        self.offer(pages);
+    }
+
     /// Waits until a page that is wanted is due, and takes as many as there are and are wanted. Cancel-safe: a call that is dropped has taken nothing.
     async fn take(&self, want: Want) -> Vec<PageRef>;
 

@@ -22,6 +22,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::backends::{self, QueueKind};
@@ -40,6 +41,7 @@ pub(crate) struct Started {
     /// The API key that was made just now, if one was.
     pub(crate) new_key: Option<SecretString>,
     senders: Vec<std::thread::JoinHandle<()>>,
+    store: Arc<dyn Store>,
     queue: Arc<dyn Queue>,
 }
 
@@ -47,11 +49,22 @@ pub(crate) struct Started {
 struct Bell {
     queue: Arc<dyn Queue>,
     legs: Arc<Notify>,
+    /// `None` = this process does not send.
+    lease: Option<Duration>,
+    stop: CancellationToken,
 }
 
 impl Handover for Bell {
     fn pages(&self, pages: Vec<PageRef>) {
         self.queue.offer(pages);
+    }
+
+    fn kept(&self, pages: Vec<PageRef>) {
+        self.queue.keep(pages);
+    }
+
+    fn lease(&self) -> Option<Duration> {
+        self.lease.filter(|_| !self.stop.is_cancelled())
     }
 
     fn legs(&self) {
@@ -71,7 +84,7 @@ pub(crate) async fn start(
         anyhow::bail!("{problem}");
     }
     let providers = providers(settings, &clock, dry_run)?;
-    let (store, queue, legs) = open(settings, &clock).await?;
+    let (store, queue, legs) = open(settings, &clock, &life.stop).await?;
     let (keys, new_key) = keys(settings)?;
     let listener = TcpListener::bind(settings.http.listen)
         .await
@@ -101,7 +114,7 @@ pub(crate) async fn start(
         paces(settings, dry_run),
     )?;
     let service = Service::new(
-        store,
+        Arc::clone(&store),
         clock,
         settings.push.clone(),
         settings.limits.clone(),
@@ -117,6 +130,7 @@ pub(crate) async fn start(
         addr,
         new_key,
         senders,
+        store,
         queue,
     })
 }
@@ -125,12 +139,15 @@ pub(crate) async fn start(
 async fn open(
     settings: &Settings,
     clock: &Arc<dyn Clock>,
+    stop: &CancellationToken,
 ) -> anyhow::Result<(Arc<dyn Store>, Arc<dyn Queue>, Arc<Notify>)> {
     let queue = backends::queue(settings, clock).await?;
     let legs = Arc::new(Notify::new());
     let bell = Arc::new(Bell {
         queue: Arc::clone(&queue),
         legs: Arc::clone(&legs),
+        lease: settings.roles.has(Role::Sender).then(|| settings.sender.lease.get()),
+        stop: stop.clone(),
     });
     let store = backends::store(settings, clock, bell).await?;
     Ok((store, queue, legs))
@@ -181,9 +198,18 @@ impl Started {
             () = life.abort.cancelled() => true,
         };
         life.ended().await?;
-        // What nobody here works on goes to the other processes, unless the queue's server does not answer: then they find it in the ledger.
+        // What nobody here works on goes to the other processes, unless a server does not answer: then they find it in the ledger.
+        let closing = async {
+            if let Err(error) = self.store.close().await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "pages that were leased here wait for the end of their leases: the store failed"
+                );
+            }
+            self.queue.close().await;
+        };
         tokio::select! {
-            _ = tokio::time::timeout(CLOSING, self.queue.close()) => {}
+            _ = tokio::time::timeout(CLOSING, closing) => {}
             () = life.abort.cancelled() => {}
         }
         if !senders {

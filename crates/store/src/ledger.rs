@@ -154,6 +154,11 @@ pub trait Ledger: Send + Sync {
     /// Forgets accounts of pushes that ended before `pushes_before`, and gone devices from before `gone_before`. Does a bounded step; returns how many pushes and devices went.
     async fn forget(&self, pushes_before: Timestamp, gone_before: Timestamp) -> Result<u64>;
 
+    /// This process takes no more pages: those that were leased for it when they were accepted are everybody's again.
+    async fn close(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Under what flow is a push now? For a holder that wants to know between reports; [`Flow::Rejected`] is a leg's, and comes with verdicts only.
     /// `None` = unknown, or ended.
     async fn flow(&self, push: PushKey, now: Timestamp) -> Result<Option<Flow>>;

@@ -35,6 +35,7 @@ pub use registry::{Registered, Registry};
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bugle_model::{Clock, PageRef};
 
@@ -46,6 +47,15 @@ impl<T: Registry + Ledger> Store for T {}
 pub trait Handover: Send + Sync {
     /// These pages wait. Hints: whoever takes them asks the ledger.
     fn pages(&self, pages: Vec<PageRef>);
+    /// These pages wait, and only this process can take them: they were leased when they were accepted.
+    fn kept(&self, pages: Vec<PageRef>) {
+        self.pages(pages);
+    }
+    /// For how long this process leases what it takes, while it takes pages; `None` = it does not, or no more. A store may then lease for this process
+    /// what it accepts.
+    fn lease(&self) -> Option<Duration> {
+        None
+    }
     /// There may be legs to expand: a push was accepted, or a leg's window has room again.
     fn legs(&self);
 }

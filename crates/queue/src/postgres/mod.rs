@@ -13,7 +13,7 @@
 //!
 //! # What is announced
 //!
-//! Bulk pages; all pages of a process that does not send; and urgent pages that find 256 others waiting. So a push to one device stays with
+//! Bulk pages; all pages of a process that does not send; and urgent pages that find 256 others waiting, unless they are leased for this process. So a push to one device stays with
 //! the process that accepted it as long as that keeps up: no other process tries to take it, and nothing is notified. If that process
 //! dies or stands still, the others find its pages in the ledger when they next look (`fanout.refill`).
 //!
@@ -115,6 +115,10 @@ impl Queue for Postgres {
         if !announced.is_empty() {
             self.announcer.announce(announced);
         }
+    }
+
+    fn keep(&self, pages: Vec<PageRef>) {
+        self.own.offer(pages);
     }
 
     async fn take(&self, want: Want) -> Vec<PageRef> {

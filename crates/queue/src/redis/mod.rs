@@ -12,6 +12,7 @@
 //!   takes turns, knows the pages in work, and holds routes; `Hands` remembers which entries are behind each page, to be
 //!   acknowledged together. A process reads no more than its callers have just asked for, so that a slow one does not hoard; a caller who
 //!   comes again and again counts as one who waits, or a flood of one lane would keep the other's entries from being read.
+//! - **What only this process can take** ([`Queue::keep`]), having leased it when it accepted it, is in the embedded queue alone: most urgent pages.
 //! - **Entries of the dead** are claimed (`XAUTOCLAIM`) after twice the lease, in bounded steps. If the page is in work after all, the ledger refuses it and the
 //!   entry goes.
 //! - **An outbox** per lane and process: references to be added, those that are due within 90 s by their time, and acknowledgements. It is bounded;
@@ -204,6 +205,10 @@ impl Queue for Streams {
                 self.shared.side(lane).offer(pages, now);
             }
         }
+    }
+
+    fn keep(&self, pages: Vec<PageRef>) {
+        self.shared.local.offer(pages);
     }
 
     async fn take(&self, want: Want) -> Vec<PageRef> {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rstest::rstest;
 use serde_json::json;
 
-use crate::world::{Backends, World, tokens};
+use crate::world::{Api, Backends, World, tokens};
 
 const SETTINGS: [(&str, &str); 3] = [("fcm.connections", "2"), ("fcm.streams", "10"), ("sender.threads", "1")];
 
@@ -71,4 +71,67 @@ async fn a_rolling_restart_repeats_nothing_and_does_not_stop_the_others(
     assert_eq!((stats.tokens, stats.repeats), (AUDIENCE as u64, 0), "{stats:#?}");
     // What was given back need not wait for a lease to run out.
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+}
+
+/// Pushes to one raw token each, as fast as they are answered, until the process no longer answers; the tokens of those that were accepted.
+async fn push_to_each(api: Api, prefix: String, most: usize) -> Vec<(String, String)> {
+    let mut accepted = Vec::new();
+    for token in tokens(&prefix, most) {
+        let params =
+            json!({"recipient": {"fcm_tokens": [token]}, "notification": {"fcm": {"notification": {"title": "t"}}}});
+        let Some(answer) = api.answer_if_any("send_push_notification", &params).await else {
+            break;
+        };
+        accepted.push((answer["result"]["uid"].as_str().unwrap().to_owned(), token));
+    }
+    accepted
+}
+
+/// A process leases what it accepts, and has most of it still to send when it is killed or stopped: two connections of ten streams send a tenth of what comes.
+#[rstest]
+#[case::killed(Backends::Postgres, true)]
+#[case::killed(Backends::PostgresRedis, true)]
+#[case::stopped(Backends::Postgres, false)]
+#[case::stopped(Backends::PostgresRedis, false)]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_process_had_accepted_and_not_sent_the_others_send(#[case] backends: Backends, #[case] kill: bool) {
+    const EACH: usize = 600;
+    let mut world = World::start_with(backends, 3, json!({"latency_ms": 200}), &SETTINGS).await;
+    let pushing: Vec<_> = (0..3)
+        .flat_map(|process| (0..8).map(move |client| (process, client)))
+        .map(|(process, client)| {
+            let api = world.api_of(process);
+            tokio::spawn(push_to_each(api, format!("one-{process}-{client}-"), EACH / 8))
+        })
+        .collect();
+    requests_reached(&world, 60).await;
+    let began = Instant::now();
+    if kill {
+        world.kill(1);
+    } else {
+        world.stop(1).await;
+    }
+    let mut accepted = Vec::new();
+    for pushes in pushing {
+        accepted.extend(pushes.await.unwrap());
+    }
+    assert!(accepted.len() > 2 * (EACH / 8 * 8), "{} were accepted", accepted.len());
+    for (uid, token) in &accepted {
+        let status = world.api.ended(uid, Duration::from_secs(60)).await;
+        assert_eq!(
+            (&status["state"], &status["sent"]),
+            (&json!("done"), &json!(1)),
+            "{status}"
+        );
+        assert!(world.sim.token(token).is_some(), "{token} was never sent to");
+    }
+    let stats = world.sim.stats();
+    eprintln!(
+        "{} accepted, {} repeats, {:?}",
+        accepted.len(),
+        stats.repeats,
+        began.elapsed()
+    );
+    // Of a killed process what was open, and answers that no report had written.
+    assert!(stats.repeats <= if kill { 20 + 200 } else { 0 }, "{stats:#?}");
 }

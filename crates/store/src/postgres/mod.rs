@@ -38,6 +38,7 @@ use bugle_model::Clock;
 use tokio::runtime::Handle;
 
 use self::apps::Apps;
+use self::ledger::kept::Kept;
 use self::ledger::own::{self, Accepts};
 use self::ledger::wake::LegBell;
 use self::register::Registrar;
@@ -86,6 +87,7 @@ pub async fn open(config: &Config, clock: Arc<dyn Clock>, handover: Arc<dyn Hand
         apps: Apps::default(),
         clock,
         handover,
+        kept: Kept::default(),
         timeout: config.timeout.get(),
     });
     let runtime = Handle::current();

@@ -11,6 +11,7 @@ use sqlx::{PgConnection, PgPool, Postgres};
 
 use super::apps::Apps;
 use super::failure::{is_disconnected, is_retryable};
+use super::ledger::kept::{Kept, KeptPush};
 use super::ledger::wake::LegBell;
 use super::replica::Replica;
 use crate::{Error, Handover, Result};
@@ -26,6 +27,8 @@ pub(super) struct Shared {
     pub(super) apps: Apps,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) handover: Arc<dyn Handover>,
+    /// Pushes that were accepted here and are about to be sent here.
+    pub(super) kept: Kept,
     /// How other processes hear of legs.
     pub(super) legs: LegBell,
     /// A transaction that takes longer is given up, with its connection.
@@ -36,6 +39,7 @@ pub(super) struct Shared {
 pub(super) struct Tx {
     conn: Lent,
     pages: Vec<PageRef>,
+    kept: Vec<KeptPush>,
     legs: bool,
 }
 
@@ -48,6 +52,11 @@ impl Tx {
     /// Tells of a page that waits, after the commit.
     pub(super) fn hand_over(&mut self, page: PageRef) {
         self.pages.push(page);
+    }
+
+    /// Keeps a push, and tells of its page, after the commit.
+    pub(super) fn keep(&mut self, push: KeptPush) {
+        self.kept.push(push);
     }
 
     /// Tells that there may be legs to expand, after the commit.
@@ -115,6 +124,13 @@ impl Shared {
         }
     }
 
+    /// Keeps pushes that are durable and leased, and tells of them.
+    pub(super) fn keep(&self, pushes: Vec<KeptPush>) {
+        if !pushes.is_empty() {
+            self.handover.kept(self.kept.put(pushes));
+        }
+    }
+
     async fn attempt<T, F>(&self, work: &F) -> Result<T>
     where
         F: for<'t> Fn(&'t mut Tx) -> BoxFuture<'t, Result<T>>,
@@ -127,6 +143,7 @@ impl Shared {
                 if !tx.pages.is_empty() {
                     self.handover.pages(std::mem::take(&mut tx.pages));
                 }
+                self.keep(std::mem::take(&mut tx.kept));
                 if tx.legs {
                     self.handover.legs();
                     self.legs.ring();
@@ -150,6 +167,7 @@ impl Shared {
                     return Ok(Tx {
                         conn,
                         pages: Vec::new(),
+                        kept: Vec::new(),
                         legs: false,
                     });
                 }

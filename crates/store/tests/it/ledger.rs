@@ -6,6 +6,7 @@ mod cut_off;
 mod end;
 mod expand;
 mod holds;
+mod kept;
 mod left_overs;
 mod model;
 mod plans;

@@ -31,12 +31,17 @@ impl Api {
     }
 
     pub(crate) async fn raw(&self, path: &str, body: impl Into<Bytes>) -> (StatusCode, Bytes) {
+        self.try_raw(path, body).await.expect("an answer")
+    }
+
+    /// `None` = there was no answer.
+    async fn try_raw(&self, path: &str, body: impl Into<Bytes>) -> Option<(StatusCode, Bytes)> {
         let request = Request::post(format!("http://{}{path}", self.addr))
             .header("x-api-key", &self.key)
             .body(Full::new(body.into()))
             .unwrap();
-        let answer = self.http.request(request).await.unwrap();
-        (answer.status(), answer.into_body().collect().await.unwrap().to_bytes())
+        let answer = self.http.request(request).await.ok()?;
+        Some((answer.status(), answer.into_body().collect().await.ok()?.to_bytes()))
     }
 
     pub(crate) async fn get(&self, path: &str) -> (StatusCode, String) {
@@ -55,6 +60,12 @@ impl Api {
     pub(crate) async fn answer(&self, method: &str, params: &Value) -> Value {
         let (_, body) = self.raw(&format!("/api/{method}"), params.to_string()).await;
         serde_json::from_slice(&body).unwrap()
+    }
+
+    /// The whole answer of an operation by a process that may be killed meanwhile; `None` = there was none.
+    pub(crate) async fn answer_if_any(&self, method: &str, params: &Value) -> Option<Value> {
+        let (_, body) = self.try_raw(&format!("/api/{method}"), params.to_string()).await?;
+        serde_json::from_slice(&body).ok()
     }
 
     /// An operation's result; it must succeed.

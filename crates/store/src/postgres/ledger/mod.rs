@@ -2,7 +2,7 @@
 //!
 //! | file | does |
 //! |---|---|
-//! | `accept`, `own` | writes pushes down |
+//! | `accept`, `own`, `kept` | writes pushes down; keeps those that are sent here |
 //! | `expand`, `ranges`, `audience` | walks audiences, makes pages of them |
 //! | `due` | finds pages that wait |
 //! | `take`, `extend`, `targets`, `reread` | leases pages, reads their targets |
@@ -25,6 +25,7 @@ mod expand;
 mod extend;
 mod forget;
 mod holds;
+pub(super) mod kept;
 mod leftovers;
 mod legs;
 pub(super) mod own;
@@ -77,8 +78,11 @@ impl Ledger for Store {
 
     async fn cancel(&self, app: &AppId, uid: &PushUid, now: Timestamp) -> Result<bool> {
         let (shared, app, uid) = (Arc::clone(&self.shared), app.clone(), uid.clone());
-        self.run(async move { sweep::cancel(&shared, &app, &uid, now).await })
-            .await
+        self.run(async move {
+            kept::give_up(&shared, shared.kept.remove(&app, &uid)).await?;
+            sweep::cancel(&shared, &app, &uid, now).await
+        })
+        .await
     }
 
     async fn body(&self, push: PushKey) -> Result<Option<Arc<[u8]>>> {
@@ -110,8 +114,11 @@ impl Ledger for Store {
 
     async fn due_pages(&self, lane: Lane, before: Timestamp, limit: u32) -> Result<Vec<PageRef>> {
         let shared = Arc::clone(&self.shared);
-        self.run(async move { due::due_pages(&shared, lane, before, limit).await })
-            .await
+        self.run(async move {
+            kept::give_up(&shared, shared.kept.remove_forgotten()).await?;
+            due::due_pages(&shared, lane, before, limit).await
+        })
+        .await
     }
 
     async fn waiting_page(&self, app: &AppId, route: Route) -> Result<Option<PageRef>> {
@@ -169,6 +176,12 @@ impl Ledger for Store {
     async fn forget(&self, pushes_before: Timestamp, gone_before: Timestamp) -> Result<u64> {
         let shared = Arc::clone(&self.shared);
         self.run(async move { forget::step(&shared, pushes_before, gone_before).await })
+            .await
+    }
+
+    async fn close(&self) -> Result<()> {
+        let shared = Arc::clone(&self.shared);
+        self.run(async move { kept::give_up(&shared, shared.kept.drain()).await })
             .await
     }
 

@@ -1,19 +1,26 @@
 //! Accepts pushes that are their own page: a row each. What arrives together is one statement.
 //!
+//! Those that this process sends itself are inserted with its lease and kept (`kept`).
+//!
 //! Rows of one statement are in the order of their uids, so that of two processes that insert the same ones only one waits for the other.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bugle_model::{Accepted, AppId, Lane, NewPush, PageRef, PushKey, Route, Timestamp};
+use bugle_model::{Accepted, AppId, Lane, NewPush, PageRef, Progress, PushKey, PushState, Route, Timestamp};
 use sqlx::PgConnection;
 use tokio::runtime::Handle;
 
+use super::extend::micros;
+use super::kept::{Kept, KeptPush, Terms};
+use super::rows::{self, OwnPage, Push};
+use super::take::OwnLease;
 use crate::Result;
 use crate::books::page::own_page;
 use crate::books::push::{Providers, compare};
+use crate::codec::targets;
 use crate::postgres::batch::{self, Batcher};
-use crate::postgres::shared::{Shared, Tx};
+use crate::postgres::shared::{Shared, Tx, random};
 
 /// Pushes of one statement at most, …
 const GROUP: usize = 256;
@@ -70,6 +77,36 @@ impl OwnPush {
         self.targets.len() + self.body.len()
     }
 
+    /// Its row as it is when it was inserted with a lease.
+    fn lease(&self, key: PushKey) -> Result<OwnLease> {
+        Ok(OwnLease {
+            push: Push {
+                key,
+                app: self.app,
+                state: PushState::Running,
+                lane: self.lane,
+                providers: Providers(self.providers),
+                due: self.due,
+                expires_at: Timestamp(self.expires_at),
+                ended: false,
+                channels: None,
+            },
+            own: OwnPage {
+                due: Some(self.due),
+                route: self.route,
+                expected: rows::count(self.expected),
+                answered: 0,
+                payload: 0,
+                progress: Progress::default(),
+                epoch: 1,
+                held: true,
+                free: false,
+            },
+            stored: targets::decode(&self.targets, "pushes.targets")?,
+            body: Some(self.body.clone()),
+        })
+    }
+
     fn column<'a, T>(pushes: &[&'a Self], value: impl Fn(&'a Self) -> T) -> Vec<T> {
         pushes.iter().map(|push| value(push)).collect()
     }
@@ -108,8 +145,59 @@ async fn write_groups(shared: &Arc<Shared>, pushes: Vec<OwnPush>) -> Vec<Result<
     answers
 }
 
+/// Pushes that are inserted together, and those of them that are kept.
+struct Group {
+    pushes: Vec<OwnPush>,
+    /// Under what lease; `None` = none are kept.
+    terms: Option<Terms>,
+    kept: Vec<bool>,
+}
+
+impl Group {
+    fn new(shared: &Shared, pushes: Vec<OwnPush>) -> Result<Self> {
+        let Some(lease) = shared.handover.lease() else {
+            let kept = vec![false; pushes.len()];
+            return Ok(Self {
+                pushes,
+                terms: None,
+                kept,
+            });
+        };
+        let (mut room, now) = (shared.kept.room(), shared.clock.now());
+        let keep = |push: &OwnPush| {
+            let keep = room > 0 && push.lane == Lane::Urgent && push.due <= now && Kept::takes(push.bytes());
+            room -= usize::from(keep);
+            keep
+        };
+        let kept = pushes.iter().map(keep).collect();
+        let terms = Some(Terms::new(lease, random()?));
+        Ok(Self { pushes, terms, kept })
+    }
+
+    /// What is told of one that was inserted.
+    fn hand_over(&self, tx: &mut Tx, at: usize, key: PushKey) -> Result<()> {
+        let push = &self.pushes[at];
+        let page = PageRef {
+            id: own_page(key),
+            app: push.name.clone(),
+            lane: push.lane,
+            due: push.due,
+        };
+        match self.terms.filter(|_| self.kept[at]) {
+            Some(terms) => tx.keep(KeptPush {
+                page,
+                uid: push.uid.clone(),
+                lease: Arc::new(push.lease(key)?),
+                terms,
+            }),
+            None => tx.hand_over(page),
+        }
+        Ok(())
+    }
+}
+
 async fn write_group(shared: &Shared, group: Vec<OwnPush>) -> Result<Vec<Accepted>> {
-    let group = Arc::new(group);
+    let group = Arc::new(Group::new(shared, group)?);
     shared
         .write(move |tx| {
             let group = Arc::clone(&group);
@@ -119,7 +207,8 @@ async fn write_group(shared: &Shared, group: Vec<OwnPush>) -> Result<Vec<Accepte
 }
 
 /// Inserts those whose uid is new; of several with one uid the first.
-async fn insert_group(tx: &mut Tx, group: &[OwnPush]) -> Result<Vec<Accepted>> {
+async fn insert_group(tx: &mut Tx, all: &Group) -> Result<Vec<Accepted>> {
+    let group = &all.pushes;
     let mut answers: Vec<Option<Accepted>> = vec![None; group.len()];
     loop {
         let mut firsts: Vec<usize> = (0..group.len()).filter(|at| answers[*at].is_none()).collect();
@@ -128,15 +217,9 @@ async fn insert_group(tx: &mut Tx, group: &[OwnPush]) -> Result<Vec<Accepted>> {
         }
         firsts.sort_by_key(|at| group[*at].id());
         firsts.dedup_by_key(|at| group[*at].id());
-        for (at, key) in insert_own(tx.conn(), group, &firsts).await? {
-            let push = &group[at];
+        for (at, key) in insert_own(tx.conn(), all, &firsts).await? {
             answers[at] = Some(Accepted::New);
-            tx.hand_over(PageRef {
-                id: own_page(key),
-                app: push.name.clone(),
-                lane: push.lane,
-                due: push.due,
-            });
+            all.hand_over(tx, at, key)?;
         }
         // One that was in the way, and was forgotten since, leaves room: then once more.
         let undecided: Vec<usize> = (0..group.len()).filter(|at| answers[*at].is_none()).collect();
@@ -150,16 +233,18 @@ async fn insert_group(tx: &mut Tx, group: &[OwnPush]) -> Result<Vec<Accepted>> {
 }
 
 /// Inserts some of the group, in this order, and tells which were new.
-async fn insert_own(conn: &mut PgConnection, group: &[OwnPush], which: &[usize]) -> Result<Vec<(usize, PushKey)>> {
+async fn insert_own(conn: &mut PgConnection, all: &Group, which: &[usize]) -> Result<Vec<(usize, PushKey)>> {
+    let group = &all.pushes;
     let pushes: Vec<&OwnPush> = which.iter().map(|at| &group[*at]).collect();
     let inserted: Vec<(i64, i32, String)> = sqlx::query_as(
         "INSERT INTO pushes (app, uid, hash, state, lane, providers, created_at, due, expires_at,
-                             page_due, route, expected, targets, body)
+                             page_due, route, expected, targets, body, epoch, lease_until, taker)
          SELECT app, uid, hash, 'running', lane, providers, created_at, due, expires_at,
-                due, route, expected, targets, body
+                due, route, expected, targets, body, kept::integer,
+                CASE WHEN kept THEN clock_timestamp() + $14 * interval '1 microsecond' END, CASE WHEN kept THEN $15::bigint END
            FROM unnest($1::integer[], $2::text[], $3::bytea[], $4::smallint[], $5::bigint[], $6::bigint[], $7::bigint[],
-                       $8::bigint[], $9::smallint[], $10::bigint[], $11::bytea[], $12::bytea[])
-             AS new (app, uid, hash, lane, providers, created_at, due, expires_at, route, expected, targets, body)
+                       $8::bigint[], $9::smallint[], $10::bigint[], $11::bytea[], $12::bytea[], $13::boolean[])
+             AS new (app, uid, hash, lane, providers, created_at, due, expires_at, route, expected, targets, body, kept)
          ON CONFLICT (app, uid) DO NOTHING RETURNING key, app, uid",
     )
     .bind(OwnPush::column(&pushes, |push| push.app))
@@ -174,6 +259,9 @@ async fn insert_own(conn: &mut PgConnection, group: &[OwnPush], which: &[usize])
     .bind(OwnPush::column(&pushes, |push| push.expected))
     .bind(OwnPush::column(&pushes, |push| push.targets.as_slice()))
     .bind(OwnPush::column(&pushes, |push| push.body.as_slice()))
+    .bind(which.iter().map(|at| all.kept[*at]).collect::<Vec<_>>())
+    .bind(all.terms.map_or(0, |terms| micros(terms.lease)))
+    .bind(all.terms.map(|terms| terms.taker))
     .fetch_all(conn)
     .await?;
     let places: HashMap<(i32, &str), usize> = which.iter().map(|at| (group[*at].id(), *at)).collect();

@@ -15,13 +15,14 @@ use crate::backend::{Backend, Place};
 const NEVER: Duration = Duration::from_mins(10);
 
 /// A process on the world's database whose one connection passes a proxy.
-struct Afar {
-    store: Arc<dyn Store>,
-    proxy: Proxy,
+pub(super) struct Afar {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) ears: Arc<Ears>,
+    pub(super) proxy: Proxy,
 }
 
 impl Afar {
-    async fn from(world: &World, timeout: Period) -> Self {
+    pub(super) async fn from(world: &World, timeout: Period) -> Self {
         let Place::Postgres(database) = &world.place else {
             unreachable!("it is PostgreSQL")
         };
@@ -32,9 +33,11 @@ impl Afar {
             timeout,
             ..Config::default()
         };
-        let store = postgres::open(&config, world.clock.clone(), Arc::<Ears>::default()).await;
+        let ears = Arc::<Ears>::default();
+        let store = postgres::open(&config, world.clock.clone(), ears.clone()).await;
         Self {
             store: store.unwrap(),
+            ears,
             proxy,
         }
     }

@@ -37,6 +37,8 @@ pub(crate) const APNS: Route = Route {
 #[derive(Default)]
 pub(crate) struct Ears {
     pages: Mutex<Vec<PageRef>>,
+    kept: Mutex<Vec<PageRef>>,
+    lease: Mutex<Option<Duration>>,
     legs: AtomicU64,
     waked: Notify,
 }
@@ -45,6 +47,16 @@ impl Ears {
     /// What was handed over since the last time.
     pub(crate) fn pages(&self) -> Vec<PageRef> {
         std::mem::take(&mut self.pages.lock().unwrap())
+    }
+
+    /// What only this process can take, and was handed over since the last time.
+    pub(crate) fn kept(&self) -> Vec<PageRef> {
+        std::mem::take(&mut self.kept.lock().unwrap())
+    }
+
+    /// This process takes what it accepts for so long, or not at all.
+    pub(crate) fn keep_for(&self, lease: Option<Duration>) {
+        *self.lease.lock().unwrap() = lease;
     }
 
     /// How often legs were waked since the last time.
@@ -68,6 +80,14 @@ impl Ears {
 impl Handover for Ears {
     fn pages(&self, pages: Vec<PageRef>) {
         self.pages.lock().unwrap().extend(pages);
+    }
+
+    fn kept(&self, pages: Vec<PageRef>) {
+        self.kept.lock().unwrap().extend(pages);
+    }
+
+    fn lease(&self) -> Option<Duration> {
+        *self.lease.lock().unwrap()
     }
 
     fn legs(&self) {
