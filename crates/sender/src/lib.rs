@@ -27,6 +27,7 @@ mod metrics;
 mod page;
 mod report;
 mod routes;
+mod taking;
 mod tally;
 mod thread;
 mod verdict;
@@ -39,7 +40,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bugle_model::{AppId, Clock, Provider as ProviderName, Route};
+use bugle_model::{AppId, Clock, Lane, Provider as ProviderName, Route};
 use bugle_provider::Provider;
 use bugle_queue::Queue;
 use bugle_store::Store;
@@ -135,7 +136,8 @@ async fn run(parts: Parts, keeper: bool) {
             });
     }
     tokio::task::spawn_local(report::prolong(std::rc::Rc::clone(&thread)));
-    let taking = tokio::task::spawn_local(std::rc::Rc::clone(&thread).take_pages());
+    let taking =
+        [Lane::Urgent, Lane::Bulk].map(|lane| tokio::task::spawn_local(std::rc::Rc::clone(&thread).take_pages(lane)));
     let grace = thread.config.grace.get();
     let (stop, abort) = (thread.stop.clone(), thread.abort.clone());
     tokio::task::spawn_local(async move {
@@ -144,6 +146,8 @@ async fn run(parts: Parts, keeper: bool) {
         abort.cancel();
     });
     report::run(std::rc::Rc::clone(&thread)).await;
-    taking.abort();
+    for task in taking {
+        task.abort();
+    }
     thread.close();
 }

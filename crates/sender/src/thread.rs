@@ -7,9 +7,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bugle_model::{AppId, Clock, Lane, Outcome, PageId, PageRef, Provider, Taken, Target, TargetKind};
+use bugle_model::{AppId, Clock, Lane, Outcome, PageId, Provider, Taken, Target, TargetKind};
 use bugle_provider::Client;
-use bugle_queue::{Queue, Want};
+use bugle_queue::Queue;
 use bugle_store::Store;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -23,18 +23,10 @@ use crate::lanes::Turnstile;
 use crate::limits::{Limits, Permits};
 use crate::page::Page;
 use crate::routes::{RouteState, Routes};
+use crate::taking::FEED_TARGETS;
 use crate::verdict::{Circumstances, Ending, judge};
 use crate::work::{Mode, Work};
 use crate::{Config, Providers, holds, tally::Tally};
-
-/// Bulk pages are taken while fewer targets than this wait in the thread: enough to keep every stream busy, few enough to stay fresh.
-const FEED_TARGETS: usize = 3_000;
-/// Pages of each lane in work at most, most of them waiting for their last answers.
-const PAGES: usize = 512;
-/// Urgent pages are taken in batches of so many.
-const URGENT_BATCH: usize = 64;
-/// Bulk pages are taken in batches of so many.
-const BULK_BATCH: usize = 4;
 
 /// What a sender thread works with.
 pub(crate) struct Thread {
@@ -56,13 +48,15 @@ pub(crate) struct Thread {
     pub(crate) pages: RefCell<HashMap<(PageId, u64), Rc<Page>>>,
     pub(crate) tally: Tally,
     /// Targets of bulk pages in work that have not been started.
-    unstarted: Cell<usize>,
+    pub(crate) unstarted: Cell<usize>,
     /// Where reports are laid down.
     pub(crate) seat: Seat,
     /// A page is finished and wants its last report, or another thread writes its reports.
     pub(crate) reportable: Arc<Notify>,
-    /// There is room for pages.
-    room: Notify,
+    /// There is room for urgent pages, …
+    pub(crate) urgent_room: Notify,
+    /// … and for bulk pages.
+    pub(crate) bulk_room: Notify,
     /// Nothing new leaves.
     pub(crate) stop: CancellationToken,
     /// The grace period is over.
@@ -116,69 +110,11 @@ impl Thread {
             unstarted: Cell::new(0),
             reportable: parts.seat.bell(),
             seat: parts.seat,
-            room: Notify::new(),
+            urgent_room: Notify::new(),
+            bulk_room: Notify::new(),
             stop: parts.stop,
             abort: parts.abort,
         })
-    }
-
-    /// Takes pages until the stop.
-    pub(crate) async fn take_pages(self: Rc<Self>) {
-        while !self.stop.is_cancelled() {
-            let room = self.room.notified();
-            let want = self.want();
-            if want.urgent + want.bulk == 0 {
-                tokio::select! {
-                    () = room => {}
-                    () = self.stop.cancelled() => return,
-                }
-                continue;
-            }
-            tokio::select! {
-                refs = self.queue.take(want) => self.lease(refs).await,
-                // What is wanted may have changed: bulk pages while only urgent ones were asked for.
-                () = room => {}
-                () = self.stop.cancelled() => return,
-            }
-        }
-    }
-
-    fn want(&self) -> Want {
-        let pages = self.pages.borrow();
-        let urgent = pages.values().filter(|page| page.lane == Lane::Urgent).count();
-        let bulk = pages.len() - urgent;
-        let feed = self.unstarted.get() < FEED_TARGETS && bulk < PAGES;
-        Want {
-            urgent: (PAGES - urgent.min(PAGES)).min(URGENT_BATCH),
-            bulk: if feed { BULK_BATCH } else { 0 },
-        }
-    }
-
-    async fn lease(self: &Rc<Self>, refs: Vec<PageRef>) {
-        let ids: Vec<PageId> = refs.iter().map(|page| page.id).collect();
-        let lease_until = Instant::now() + self.config.lease.get();
-        match self.store.take(&ids, self.config.lease.get()).await {
-            Ok(taken) => {
-                let idle: Vec<PageId> = ids
-                    .into_iter()
-                    .filter(|id| !taken.iter().any(|page| page.id == *id))
-                    .collect();
-                self.queue.done(&idle);
-                for page in taken {
-                    self.begin(page, lease_until, Mode::All);
-                }
-            }
-            Err(error) => {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    pages = ids.len(),
-                    "cannot take pages: the store failed"
-                );
-                self.queue.done(&ids);
-                tokio::time::sleep(Duration::from_millis(250)).await;
-                self.queue.offer(refs);
-            }
-        }
     }
 
     /// Starts to work a page.
@@ -201,7 +137,7 @@ impl Thread {
         if self.pages.borrow_mut().remove(&(page.id, page.epoch)).is_some() {
             self.gate.wrote(page.take_unwritten());
         }
-        self.room.notify_one();
+        self.room(page.lane).notify_one();
     }
 
     pub(crate) fn add_unstarted(&self, lane: Lane, targets: usize) {
@@ -219,7 +155,7 @@ impl Thread {
         let after = before.saturating_sub(targets);
         self.unstarted.set(after);
         if before >= FEED_TARGETS && after < FEED_TARGETS {
-            self.room.notify_one();
+            self.bulk_room.notify_one();
         }
     }
 

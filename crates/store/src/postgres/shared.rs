@@ -39,7 +39,6 @@ pub(super) struct Shared {
 pub(super) struct Tx {
     conn: Lent,
     pages: Vec<PageRef>,
-    kept: Vec<KeptPush>,
     legs: bool,
 }
 
@@ -52,11 +51,6 @@ impl Tx {
     /// Tells of a page that waits, after the commit.
     pub(super) fn hand_over(&mut self, page: PageRef) {
         self.pages.push(page);
-    }
-
-    /// Keeps a push, and tells of its page, after the commit.
-    pub(super) fn keep(&mut self, push: KeptPush) {
-        self.kept.push(push);
     }
 
     /// Tells that there may be legs to expand, after the commit.
@@ -143,7 +137,6 @@ impl Shared {
                 if !tx.pages.is_empty() {
                     self.handover.pages(std::mem::take(&mut tx.pages));
                 }
-                self.keep(std::mem::take(&mut tx.kept));
                 if tx.legs {
                     self.handover.legs();
                     self.legs.ring();
@@ -167,7 +160,6 @@ impl Shared {
                     return Ok(Tx {
                         conn,
                         pages: Vec::new(),
-                        kept: Vec::new(),
                         legs: false,
                     });
                 }

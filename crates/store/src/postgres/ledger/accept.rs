@@ -8,7 +8,7 @@ use bugle_model::{
 };
 use sqlx::PgConnection;
 
-use super::own::{Accepts, OwnPush, hashes};
+use super::own::{Accepts, OwnPush};
 use super::pages::{self, NewPage};
 use super::settle::{self, Books};
 use crate::books::plan::{NewLeg, Part, Plan};
@@ -80,10 +80,13 @@ async fn alone(shared: &Arc<Shared>, app: i32, new: NewPush, plan: Plan) -> Resu
 
 async fn write_alone(tx: &mut Tx, shared: &Shared, app: i32, new: &NewPush, plan: &Plan) -> Result<Accepted> {
     let Some(key) = insert(tx.conn(), app, new, plan).await? else {
-        let uid = new.uid.as_str();
-        let there = hashes(tx.conn(), std::iter::once((app, uid))).await?;
-        return match there.get(&(app, uid.to_owned())) {
-            Some(hash) => Ok(compare(hash, &new.hash)),
+        let there: Option<Vec<u8>> = sqlx::query_scalar("SELECT hash FROM pushes WHERE app = $1 AND uid = $2")
+            .bind(app)
+            .bind(new.uid.as_str())
+            .fetch_optional(tx.conn())
+            .await?;
+        return match there {
+            Some(hash) => Ok(compare(&hash, &new.hash)),
             // It was forgotten in this moment: the caller may try again.
             None => Err(Error::Unavailable(
                 "the push that had this uid was just forgotten".into(),

@@ -1,0 +1,218 @@
+//! Inserts pushes that arrived together, by one statement that is its own transaction: two ways to the server less than with a beginning and an end.
+//!
+//! Those that this process sends itself are inserted with its lease and kept (`kept`). All rows carry a number that only this group has, so that a statement whose answer
+//! was lost with its connection can be tried again, and finds what it has inserted.
+//!
+//! Rows are in the order of their uids, so that of two processes that insert the same ones only one waits for the other.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use bugle_model::{Accepted, Lane, PageRef, PushKey};
+use sqlx::PgConnection;
+
+use super::OwnPush;
+use crate::Result;
+use crate::books::page::own_page;
+use crate::books::push::compare;
+use crate::postgres::batch;
+use crate::postgres::ledger::extend::micros;
+use crate::postgres::ledger::kept::{Kept, KeptPush, Terms};
+use crate::postgres::shared::{Shared, random};
+
+/// Pushes that are inserted together.
+struct Group {
+    pushes: Vec<OwnPush>,
+    taker: i64,
+    /// Under what lease some are kept; `None` = none are.
+    terms: Option<Terms>,
+    kept: Vec<bool>,
+}
+
+/// What stands under a uid.
+enum There {
+    /// This push.
+    Inserted(PushKey),
+    /// Another one, or the same one that was asked for before.
+    Before(Accepted),
+}
+
+/// Writes a group. A push that was inserted is accepted, whatever becomes of the others.
+pub(super) async fn write(shared: &Shared, pushes: Vec<OwnPush>) -> Vec<Result<Accepted>> {
+    let mut answers: Vec<Option<Accepted>> = vec![None; pushes.len()];
+    match write_all(shared, pushes, &mut answers).await {
+        Ok(()) => answers.into_iter().flatten().map(Ok).collect(),
+        Err(error) => {
+            let cause = Arc::new(error);
+            let answer = |answer: Option<Accepted>| answer.ok_or_else(|| batch::shared_error(&cause));
+            answers.into_iter().map(answer).collect()
+        }
+    }
+}
+
+/// One that was in the way, and was forgotten since, leaves room: so it may take more than one round.
+async fn write_all(shared: &Shared, pushes: Vec<OwnPush>, answers: &mut [Option<Accepted>]) -> Result<()> {
+    let group = Arc::new(Group::new(shared, pushes)?);
+    while answers.contains(&None) {
+        let undecided: Arc<Vec<usize>> = Arc::new((0..answers.len()).filter(|at| answers[*at].is_none()).collect());
+        let work = Arc::clone(&group);
+        let found = shared.read(move |conn| {
+            let (group, undecided) = (Arc::clone(&work), Arc::clone(&undecided));
+            Box::pin(async move { group.insert(conn, &undecided).await })
+        });
+        let found = found.await?;
+        let inserted = found.iter().filter_map(|(at, there)| match there {
+            There::Inserted(key) => Some((*at, *key)),
+            There::Before(_) => None,
+        });
+        group.hand_over(shared, inserted)?;
+        for (at, there) in found {
+            answers[at] = Some(match there {
+                There::Inserted(_) => Accepted::New,
+                There::Before(answer) => answer,
+            });
+        }
+    }
+    Ok(())
+}
+
+impl Group {
+    fn new(shared: &Shared, pushes: Vec<OwnPush>) -> Result<Self> {
+        let taker = random()?;
+        let terms = shared.handover.lease().map(|lease| Terms::new(lease, taker));
+        let mut room = if terms.is_some() { shared.kept.room() } else { 0 };
+        let now = shared.clock.now();
+        let keep = |push: &OwnPush| {
+            let keep = room > 0 && push.lane == Lane::Urgent && push.due <= now && Kept::takes(push.bytes());
+            room -= usize::from(keep);
+            keep
+        };
+        let kept = pushes.iter().map(keep).collect();
+        Ok(Self {
+            pushes,
+            taker,
+            terms,
+            kept,
+        })
+    }
+
+    /// Inserts those whose uid is new, of several with one uid the first; looks up the others, but for such as are forgotten in this moment.
+    async fn insert(&self, conn: &mut PgConnection, undecided: &[usize]) -> Result<Vec<(usize, There)>> {
+        let mut firsts = undecided.to_vec();
+        firsts.sort_by_key(|at| self.pushes[*at].id());
+        firsts.dedup_by_key(|at| self.pushes[*at].id());
+        let inserted = self.insert_rows(conn, &firsts).await?;
+        let mut found: Vec<(usize, There)> = inserted.iter().map(|(at, key)| (*at, There::Inserted(*key))).collect();
+        let known: HashSet<usize> = inserted.into_iter().map(|(at, _)| at).collect();
+        let others: Vec<usize> = undecided.iter().copied().filter(|at| !known.contains(at)).collect();
+        if others.is_empty() {
+            return Ok(found);
+        }
+        let firsts: HashSet<usize> = firsts.into_iter().collect();
+        for (at, (key, hash, taker)) in self.look_up(conn, &others).await? {
+            let there = if taker == Some(self.taker) && firsts.contains(&at) {
+                // By a statement whose answer was lost.
+                There::Inserted(PushKey(key))
+            } else {
+                There::Before(compare(&hash, &self.pushes[at].hash))
+            };
+            found.push((at, there));
+        }
+        Ok(found)
+    }
+
+    /// Tells of those that were inserted.
+    fn hand_over(&self, shared: &Shared, inserted: impl Iterator<Item = (usize, PushKey)>) -> Result<()> {
+        let (mut kept, mut pages) = (Vec::new(), Vec::new());
+        for (at, key) in inserted {
+            let push = &self.pushes[at];
+            let page = PageRef {
+                id: own_page(key),
+                app: push.name.clone(),
+                lane: push.lane,
+                due: push.due,
+            };
+            match self.terms.filter(|_| self.kept[at]) {
+                Some(terms) => kept.push(KeptPush {
+                    page,
+                    uid: push.uid.clone(),
+                    lease: Arc::new(push.lease(key)?),
+                    terms,
+                }),
+                None => pages.push(page),
+            }
+        }
+        shared.keep(kept);
+        if !pages.is_empty() {
+            shared.handover.pages(pages);
+        }
+        Ok(())
+    }
+
+    fn column<'a, T>(&'a self, which: &[usize], value: impl Fn(&'a OwnPush) -> T) -> Vec<T> {
+        which.iter().map(|at| value(&self.pushes[*at])).collect()
+    }
+
+    /// Inserts some of the group, in this order, and tells which were new.
+    async fn insert_rows(&self, conn: &mut PgConnection, which: &[usize]) -> Result<Vec<(usize, PushKey)>> {
+        let inserted: Vec<(i64, i32, String)> = sqlx::query_as(
+            "INSERT INTO pushes (app, uid, hash, state, lane, providers, created_at, due, expires_at,
+                                 page_due, route, expected, targets, body, epoch, lease_until, taker)
+             SELECT app, uid, hash, 'running', lane, providers, created_at, due, expires_at,
+                    due, route, expected, targets, body, kept::integer,
+                    CASE WHEN kept THEN clock_timestamp() + $14 * interval '1 microsecond' END, $15
+               FROM unnest($1::integer[], $2::text[], $3::bytea[], $4::smallint[], $5::bigint[], $6::bigint[], $7::bigint[],
+                           $8::bigint[], $9::smallint[], $10::bigint[], $11::bytea[], $12::bytea[], $13::boolean[])
+                 AS new (app, uid, hash, lane, providers, created_at, due, expires_at, route, expected, targets, body, kept)
+             ON CONFLICT (app, uid) DO NOTHING RETURNING key, app, uid",
+        )
+        .bind(self.column(which, |push| push.app))
+        .bind(self.column(which, |push| push.uid.as_str()))
+        .bind(self.column(which, |push| &push.hash[..]))
+        .bind(self.column(which, |push| i16::from(push.lane.code())))
+        .bind(self.column(which, |push| push.providers))
+        .bind(self.column(which, |push| push.created_at))
+        .bind(self.column(which, |push| push.due.0))
+        .bind(self.column(which, |push| push.expires_at))
+        .bind(self.column(which, |push| i16::from(push.route.code())))
+        .bind(self.column(which, |push| push.expected))
+        .bind(self.column(which, |push| push.targets.as_slice()))
+        .bind(self.column(which, |push| push.body.as_slice()))
+        .bind(which.iter().map(|at| self.kept[*at]).collect::<Vec<_>>())
+        .bind(self.terms.map_or(0, |terms| micros(terms.lease)))
+        .bind(self.taker)
+        .fetch_all(conn)
+        .await?;
+        let places: HashMap<(i32, &str), usize> = which.iter().map(|at| (self.pushes[*at].id(), *at)).collect();
+        let place = |(key, app, uid): &(i64, i32, String)| {
+            let at = places.get(&(*app, uid.as_str()))?;
+            Some((*at, PushKey(*key)))
+        };
+        Ok(inserted.iter().filter_map(place).collect())
+    }
+
+    /// The key, the hash and the taker of the pushes that have the uids of these, as far as there are any.
+    async fn look_up(
+        &self,
+        conn: &mut PgConnection,
+        which: &[usize],
+    ) -> Result<Vec<(usize, (i64, Vec<u8>, Option<i64>))>> {
+        let rows: Vec<(i32, String, i64, Vec<u8>, Option<i64>)> = sqlx::query_as(
+            "SELECT p.app, p.uid, p.key, p.hash, p.taker FROM unnest($1::integer[], $2::text[]) AS w(app, uid)
+               JOIN pushes p ON p.app = w.app AND p.uid = w.uid",
+        )
+        .bind(self.column(which, |push| push.app))
+        .bind(self.column(which, |push| push.uid.as_str()))
+        .fetch_all(conn)
+        .await?;
+        let rows: HashMap<(i32, String), _> = rows
+            .into_iter()
+            .map(|(app, uid, key, hash, taker)| ((app, uid), (key, hash, taker)))
+            .collect();
+        let found = which.iter().filter_map(|at| {
+            let (app, uid) = self.pushes[*at].id();
+            Some((*at, rows.get(&(app, uid.to_owned()))?.clone()))
+        });
+        Ok(found.collect())
+    }
+}
