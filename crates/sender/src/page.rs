@@ -3,6 +3,8 @@
 //! Invariant, the ledger's: every started target is in exactly one of `open`, `counts` and `left_over`; positions above `position` have not been started. A dead token
 //! stays open until the report that carries it: a report takes at most [`DEAD_PER_REPORT`].
 
+mod open;
+
 use std::cell::{Ref, RefCell};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -13,6 +15,7 @@ use bugle_model::{
 };
 use tokio::sync::Notify;
 
+use self::open::Open;
 use crate::verdict::Ending;
 
 /// The ledger's transactions take no more removals.
@@ -35,7 +38,7 @@ struct State {
     lost: bool,
     lease_until: Instant,
     position: i64,
-    open: BTreeSet<i64>,
+    open: Open,
     counts: Progress,
     left_over: Vec<LeftOver>,
     dead: Vec<(i64, Dead)>,
@@ -133,7 +136,7 @@ impl Page {
     /// The device at this position left the registry before it was sent to: it was never meant.
     pub(crate) fn vanished(&self, position: i64) {
         let mut state = self.state.borrow_mut();
-        state.dirty |= state.open.remove(&position);
+        state.dirty |= state.open.remove(position);
     }
 
     /// Would a request of that length outlive the lease?
@@ -278,7 +281,6 @@ impl Page {
             open: state
                 .open
                 .iter()
-                .copied()
                 .filter(|position| !carried_at.contains(position))
                 .collect(),
             counts: counts.counts,
@@ -354,13 +356,13 @@ impl Page {
 
 impl State {
     fn count(&mut self, target: &Target, how: impl FnOnce(&mut Counts)) {
-        self.open.remove(&target.position);
+        self.open.remove(target.position);
         how(self.counts.counts_mut(target.route));
         self.dirty = true;
     }
 
     fn leave_over(&mut self, left_over: LeftOver) {
-        self.open.remove(&left_over.position);
+        self.open.remove(left_over.position);
         self.left_over.push(left_over);
         self.dirty = true;
     }
@@ -369,7 +371,7 @@ impl State {
     fn forget(&mut self, sent: &Sent) {
         let carried: Vec<(i64, Dead)> = self.dead.drain(..sent.dead).collect();
         for (position, dead) in carried {
-            self.open.remove(&position);
+            self.open.remove(position);
             let route: Route = dead.route;
             self.counts.counts_mut(route).invalid += 1;
         }

@@ -8,7 +8,7 @@ use super::header_block::Continued;
 use super::hpack::decode::Decoder;
 use super::hpack::encode::Encoder;
 use super::settings::{DEFAULT_WINDOW, PeerSettings, Settings};
-use super::streams::{Stream, StreamId, Streams};
+use super::streams::{Parts, Stream, StreamId, Streams};
 
 /// The highest id of a stream (RFC 9113, 5.1.1).
 const LAST_ID: u32 = 0x7fff_ffff;
@@ -108,19 +108,7 @@ impl<T> Connection<T> {
         self.next += 2;
         let length: usize = body.iter().map(|part| part.len()).sum();
         self.put_headers(id, head, tail, length == 0);
-        let mut stream = Stream {
-            id,
-            owner,
-            window: i64::from(self.peer.initial_window),
-            received: 0,
-            empty_frames: 0,
-            status: 0,
-            queued: false,
-            held: Vec::new(),
-            fields_len: 0,
-            waiting: Vec::new(),
-            sent: 0,
-        };
+        let mut stream = Stream::new(id, owner, i64::from(self.peer.initial_window));
         if length > 0 {
             self.send_body(&mut stream, body, length);
         }
@@ -161,18 +149,28 @@ impl<T> Connection<T> {
     pub(crate) fn reset(&mut self, id: StreamId) -> Option<T> {
         // Behind the GOAWAY of an error comes nothing.
         let code = self.broken.is_none().then_some(ErrorCode::CANCEL);
-        self.close(id.0, code).map(|stream| stream.owner)
+        let stream = self.close(id.0, code)?;
+        self.give_back(stream.parts);
+        Some(stream.owner)
     }
 
-    /// Takes a stream out of the table, with a `RST_STREAM` where the peer has to know. Its `held` is still its own.
+    /// Takes a stream out of the table, with a `RST_STREAM` where the peer has to know. Its parts are still its own.
     #[inline]
     pub(super) fn close(&mut self, id: u32, code: Option<ErrorCode>) -> Option<Stream<T>> {
-        let mut stream = self.streams.remove(id)?;
+        let stream = self.streams.remove(id)?;
         if let Some(code) = code {
             frame::put_reset(&mut self.output, id, code);
         }
-        self.buffers.give(std::mem::take(&mut stream.waiting));
         Some(stream)
+    }
+
+    /// Takes the room of what came or went in pieces, for others.
+    #[inline]
+    pub(super) fn give_back(&mut self, parts: Option<Box<Parts>>) {
+        if let Some(parts) = parts {
+            self.buffers.give(parts.held);
+            self.buffers.give(parts.waiting);
+        }
     }
 
     /// What is to be written. The owner writes it and clears it, or takes out what it could write.

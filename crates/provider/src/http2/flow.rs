@@ -67,16 +67,17 @@ pub(super) fn widened(window: i64, amount: u32) -> Option<i64> {
 
 /// Sends what the windows allow of a body that waits. True when it is out.
 fn send_rest<T>(flow: &mut Flow, stream: &mut Stream<T>, max_frame_size: usize, out: &mut Vec<u8>) -> bool {
-    while stream.sent < stream.waiting.len() {
+    let Some(parts) = &mut stream.parts else { return true };
+    while parts.sent < parts.waiting.len() {
         let Ok(room @ 1..) = usize::try_from(flow.send.min(stream.window)) else {
             return false;
         };
-        let rest = &stream.waiting[stream.sent..];
+        let rest = &parts.waiting[parts.sent..];
         let length = rest.len().min(room).min(max_frame_size);
         let flags = if length == rest.len() { flag::END_STREAM } else { 0 };
         frame::put_header(out, length, kind::DATA, flags, stream.id);
         out.extend_from_slice(&rest[..length]);
-        stream.sent += length;
+        parts.sent += length;
         flow.take(&mut stream.window, length);
     }
     true
@@ -114,13 +115,13 @@ impl<T> Connection<T> {
             self.flow.take(&mut stream.window, length);
             return;
         }
-        stream.waiting = self.buffers.take();
+        let mut waiting = self.buffers.take();
         for part in body {
-            stream.waiting.extend_from_slice(part);
+            waiting.extend_from_slice(part);
         }
+        stream.parts().waiting = waiting;
         if send_rest(&mut self.flow, stream, self.peer.max_frame_size, &mut self.output) {
-            self.buffers.give(std::mem::take(&mut stream.waiting));
-            stream.sent = 0;
+            self.give_back(stream.parts.take());
             return;
         }
         self.compact_queue();
@@ -144,8 +145,10 @@ impl<T> Connection<T> {
             };
             stream.queued = false;
             if send_rest(&mut self.flow, stream, self.peer.max_frame_size, &mut self.output) {
-                self.buffers.give(std::mem::take(&mut stream.waiting));
-                stream.sent = 0;
+                if let Some(parts) = &mut stream.parts {
+                    self.buffers.give(std::mem::take(&mut parts.waiting));
+                    parts.sent = 0;
+                }
             } else if stream.window > 0 {
                 // It keeps its place.
                 stream.queued = true;
@@ -176,7 +179,7 @@ impl<T> Connection<T> {
             return false;
         };
         stream.window = window;
-        if !stream.waiting.is_empty() {
+        if stream.waits() {
             self.flow.enqueue(stream);
             self.pump();
         }
@@ -194,7 +197,7 @@ impl<T> Connection<T> {
                 return Err(OVERFLOW);
             }
         }
-        for id in self.streams.ids(|stream| !stream.waiting.is_empty()) {
+        for id in self.streams.ids(Stream::waits) {
             if let Some(stream) = self.streams.get_mut(id) {
                 self.flow.enqueue(stream);
             }

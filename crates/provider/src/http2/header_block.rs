@@ -101,9 +101,10 @@ impl<T> Connection<T> {
             (None, 0, status) => {
                 stream.status = status;
                 if !self.kept.is_empty() {
-                    stream.held = self.buffers.take();
-                    stream.held.extend_from_slice(&self.kept);
-                    stream.fields_len = self.kept.len();
+                    let parts = stream.parts();
+                    parts.held = self.buffers.take();
+                    parts.held.extend_from_slice(&self.kept);
+                    parts.fields_len = self.kept.len();
                 }
                 None
             }

@@ -89,7 +89,7 @@ impl<T> Connection<T> {
             return Ok(());
         }
         let end = header.has(flag::END_STREAM);
-        if end && stream.held.len() == stream.fields_len && body.len() <= BODY_LIMIT {
+        if end && stream.held_body() == 0 && body.len() <= BODY_LIMIT {
             self.answer_whole(header.stream, body, on);
             return Ok(());
         }
@@ -98,11 +98,12 @@ impl<T> Connection<T> {
         let length = payload.len() as u32;
         stream.received += length;
         stream.empty_frames += u16::from(body.is_empty());
-        if stream.held.capacity() == 0 {
-            stream.held = self.buffers.take();
+        let room = BODY_LIMIT - stream.held_body();
+        let held = &mut stream.parts().held;
+        if held.capacity() == 0 {
+            *held = self.buffers.take();
         }
-        let room = BODY_LIMIT - (stream.held.len() - stream.fields_len);
-        stream.held.extend_from_slice(&body[..body.len().min(room)]);
+        held.extend_from_slice(&body[..body.len().min(room)]);
         let too_long = body.len() > room || (stream.received as usize > BODY_LIMIT && !end);
         if too_long {
             self.answer_truncated(header.stream, Some(ErrorCode::CANCEL), on);
@@ -123,21 +124,21 @@ impl<T> Connection<T> {
     pub(super) fn answer_whole(&mut self, id: u32, last: &[u8], on: &mut impl Events<T>) {
         let Some(stream) = self.streams.get_mut(id) else { return };
         // An early answer (RFC 9113, 8.1): the rest of our body is not wanted. Without a reset the stream would count as open for ever.
-        let code = (!stream.waiting.is_empty()).then_some(ErrorCode::CANCEL);
+        let code = stream.waits().then_some(ErrorCode::CANCEL);
         let Some(stream) = self.close(id, code) else { return };
-        let (fields, held) = stream.held.split_at(stream.fields_len);
+        let (fields, held) = stream.parts.as_ref().map_or((&[][..], &[][..]), |parts| parts.answer());
         let body = if last.is_empty() { held } else { last };
         let answer = Answer::new(stream.status, self.ours.keep, fields, body);
         on.answer(stream.owner, answer);
-        self.buffers.give(stream.held);
+        self.give_back(stream.parts);
     }
 
     fn answer_truncated(&mut self, id: u32, code: Option<ErrorCode>, on: &mut impl Events<T>) {
         let Some(stream) = self.close(id, code) else { return };
-        let (fields, body) = stream.held.split_at(stream.fields_len);
+        let (fields, body) = stream.parts.as_ref().map_or((&[][..], &[][..]), |parts| parts.answer());
         let answer = Answer::new(stream.status, self.ours.keep, fields, body);
         on.answer(stream.owner, answer.truncated());
-        self.buffers.give(stream.held);
+        self.give_back(stream.parts);
     }
 
     /// Ends a stream for its own fault (RFC 9113, 5.4.2 and 8.1.1).
@@ -148,7 +149,7 @@ impl<T> Connection<T> {
             StreamFailure::Refused | StreamFailure::Reset(_) => None,
         };
         if let Some(stream) = self.close(id, code) {
-            self.buffers.give(stream.held);
+            self.give_back(stream.parts);
             on.failed(stream.owner, failure);
         }
     }

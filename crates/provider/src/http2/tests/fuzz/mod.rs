@@ -22,8 +22,10 @@ fn is_bounded(connection: &mut Connection<u32>) {
     assert!(block <= HEADER_LIMIT);
     assert!(connection.kept.len() <= HEADER_LIMIT);
     for stream in connection.streams.iter_mut() {
-        assert!(stream.fields_len <= HEADER_LIMIT);
-        assert!(stream.held.len() <= BODY_LIMIT + stream.fields_len);
+        if let Some(parts) = &stream.parts {
+            assert!(parts.fields_len <= HEADER_LIMIT);
+            assert!(parts.held.len() <= BODY_LIMIT + parts.fields_len);
+        }
     }
     assert!(connection.waiting_streams() <= 2 * connection.open_streams() + 500);
 }
