@@ -201,6 +201,8 @@ pub struct Taken {
     pub progress: Progress,
     /// What is still to be sent, in the order of positions: those that were open, and all above `progress.position`.
     pub targets: Vec<Target>,
+    /// How long ago the targets were read.
+    pub age: Duration,
     /// The push's body, where it came along at no cost; otherwise ask for it by the push's key.
     pub body: Option<Vec<u8>>,
 }

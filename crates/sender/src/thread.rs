@@ -122,7 +122,9 @@ impl Thread {
         let page = Rc::new(Page::new(&taken, lease_until));
         self.pages.borrow_mut().insert((page.id, page.epoch), Rc::clone(&page));
         let (targets, body) = (std::mem::take(&mut taken.targets), taken.body.take());
-        tokio::task::spawn_local(Work::new(Rc::clone(self), page, targets, body, mode).run());
+        let now = Instant::now();
+        let read = now.checked_sub(taken.age).unwrap_or(now);
+        tokio::task::spawn_local(Work::new(Rc::clone(self), page, (targets, read), body, mode).run());
     }
 
     /// A page wants its last report, or is lost. One of a broadcast gets it with the next report of the others, as long as there are others.

@@ -75,7 +75,7 @@ impl Work {
     pub(crate) fn new(
         thread: Rc<Thread>,
         page: Rc<Page>,
-        targets: Vec<Target>,
+        (targets, read): (Vec<Target>, Instant),
         body: Option<Vec<u8>>,
         mode: Mode,
     ) -> Self {
@@ -85,7 +85,7 @@ impl Work {
             page,
             targets: targets.into(),
             body,
-            read: Instant::now(),
+            read,
             mode,
             route: None,
             batch: None,

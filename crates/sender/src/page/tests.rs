@@ -33,6 +33,7 @@ fn taken(progress: Progress, targets: Vec<Target>) -> Taken {
         flow: Flow::Running,
         progress,
         targets,
+        age: Duration::ZERO,
         body: None,
     }
 }

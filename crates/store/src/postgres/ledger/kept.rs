@@ -1,7 +1,8 @@
 //! Pushes that this process has accepted and is about to send itself.
 //!
-//! Most pushes to few targets are sent by the process that accepts them, a moment later. Their rows are inserted with this process's lease, and what a taker needs
-//! of them is kept here: taking them writes nothing, so that such a push is written twice instead of three times, and goes through no queue but this process's.
+//! Most pushes to few targets are sent by the process that accepts them, a moment later. Their rows are inserted with this process's lease, their targets are read
+//! meanwhile, and what a taker needs of them is kept here: taking them asks the server nothing, so that such a push is written twice instead of three times, and goes
+//! through no queue but this process's.
 //!
 //! Invariants: what is here is leased, by a taker's number that nobody else has, for longer than what it is kept for; it is taken at most once; there are at most
 //! [`MOST`] pushes beside those that are being inserted. What is not taken in time, or called off, is given up: its lease ends, and it waits in the ledger like
@@ -11,7 +12,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bugle_model::{AppId, PageId, PageRef, PushUid};
+use bugle_model::{AppId, PageId, PageRef, PushUid, Taken, Target, Timestamp};
 use sqlx::PgConnection;
 
 use super::take::OwnLease;
@@ -33,6 +34,31 @@ pub(in crate::postgres) struct KeptPush {
     pub(super) uid: String,
     pub(super) lease: Arc<OwnLease>,
     pub(super) terms: Terms,
+    /// Read since the push was asked for. `None` = they could not be.
+    pub(super) targets: Option<Vec<Target>>,
+}
+
+impl KeptPush {
+    /// Has a taker all that it needs, and the lease that it wants?
+    fn is_ready(&self, lease: Duration) -> bool {
+        self.targets.is_some() && self.terms.cover(lease)
+    }
+
+    fn taken(self, now: Timestamp) -> Taken {
+        let OwnLease { push, own, body, .. } = &*self.lease;
+        Taken {
+            id: self.page.id,
+            epoch: own.epoch,
+            app: self.page.app,
+            lane: push.lane,
+            expires_at: push.expires_at,
+            flow: push.flow(false, now),
+            progress: own.progress.clone(),
+            targets: self.targets.unwrap_or_default(),
+            age: self.terms.since.elapsed(),
+            body: body.clone(),
+        }
+    }
 }
 
 /// Under what lease pushes that are accepted together are kept.
@@ -90,6 +116,17 @@ impl Kept {
         let references = pushes.iter().map(|push| push.page.clone()).collect();
         kept.extend(pushes.into_iter().map(|push| (push.page.id, push)));
         references
+    }
+
+    /// Takes these pages, if all of them are kept and ready to be worked for `lease`.
+    pub(super) fn take_ready(&self, pages: &[PageId], lease: Duration, now: Timestamp) -> Option<Vec<Taken>> {
+        let mut kept = self.lock();
+        let ready = pages
+            .iter()
+            .all(|page| kept.get(page).is_some_and(|push| push.is_ready(lease)));
+        // One that is named twice is taken once.
+        let mut take = |page| Some(kept.remove(page)?.taken(now));
+        ready.then(|| pages.iter().filter_map(&mut take).collect())
     }
 
     /// Takes those of the pages that are kept: first such as can be worked for `lease`, then such as have been kept for too long.

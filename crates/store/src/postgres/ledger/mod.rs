@@ -128,7 +128,11 @@ impl Ledger for Store {
     }
 
     async fn take(&self, pages: &[PageId], lease: Duration) -> Result<Vec<Taken>> {
-        let (shared, pages, now) = (Arc::clone(&self.shared), pages.to_vec(), self.shared.clock.now());
+        let (shared, now) = (Arc::clone(&self.shared), self.shared.clock.now());
+        if let Some(taken) = shared.kept.take_ready(pages, lease, now) {
+            return Ok(taken);
+        }
+        let pages = pages.to_vec();
         self.run(async move { take::take(&shared, &pages, lease, now).await })
             .await
     }

@@ -57,6 +57,7 @@ fn read_one(conn: &Connection, cx: &Context, grant: &Grant, now: Timestamp) -> R
         flow,
         progress,
         targets,
+        age: Duration::ZERO,
         body,
     }))
 }

@@ -1,6 +1,6 @@
 //! Pushes that are leased when they are accepted, for the process that accepts them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bugle_model::{
     Accepted, Counts, Flow, Lane, NewPush, PageId, PageRef, Period, PushState, Recipient, Taken, Verdict,
@@ -77,13 +77,36 @@ async fn who_accepts_an_urgent_push_has_it_and_nobody_else_can_take_it() {
 }
 
 #[tokio::test]
-async fn the_targets_are_those_of_the_moment_of_taking() {
+async fn the_targets_are_not_older_than_the_push_and_say_how_old_they_are() {
+    let world = keeper().await;
+    world.device("phone", ANDROID, &[]).await;
+    world.device_with("phone", ANDROID, "newer", &[]).await;
+    let began = Instant::now();
+    accept(&world, "p", ids(&["phone"])).await;
+    let accepted = Instant::now();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let taken = take(world.store(), &names(&world.ears.kept())).await;
+    assert_eq!(token_texts(&taken[0]), ["newer"]);
+    let age = taken[0].age;
+    assert!(age >= Duration::from_millis(50) && age <= began.elapsed(), "{age:?}");
+    assert!(
+        age >= accepted.elapsed().saturating_sub(Duration::from_millis(20)),
+        "{age:?}"
+    );
+}
+
+#[tokio::test]
+async fn taken_together_with_others_they_are_read_once_more() {
     let world = keeper().await;
     world.device("phone", ANDROID, &[]).await;
     accept(&world, "p", ids(&["phone"])).await;
+    let kept = names(&world.ears.kept());
+    world.accept("free", tokens(1)).await;
+    let free = names(&world.ears.pages());
     world.device_with("phone", ANDROID, "newer", &[]).await;
-    let taken = take(world.store(), &names(&world.ears.kept())).await;
+    let taken = take(world.store(), &[kept, free].concat()).await;
     assert_eq!(token_texts(&taken[0]), ["newer"]);
+    assert_eq!((taken[0].age, taken.len()), (Duration::ZERO, 2));
 }
 
 #[tokio::test]
@@ -188,19 +211,26 @@ async fn after_the_end_of_its_lease_another_has_it_and_the_first_is_told_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_take_that_fails_hands_them_over_again() {
+async fn they_are_taken_without_a_server_and_a_take_that_fails_hands_them_over_again() {
     let world = World::new(Backend::Postgres).await;
     world.device("phone", ANDROID, &[]).await;
     let afar = Afar::from(&world, Period::secs(1)).await;
     afar.ears.keep_for(Some(HOUR));
-    let push = urgent(&world, "p", ids(&["phone"]));
-    assert_eq!(afar.store.accept(push).await.unwrap(), Accepted::New);
+    for push in ["p", "q"] {
+        let push = urgent(&world, push, ids(&["phone"]));
+        assert_eq!(afar.store.accept(push).await.unwrap(), Accepted::New);
+    }
     let pages = names(&afar.ears.kept());
+    world.accept("free", tokens(1)).await;
+    let free = names(&world.ears.pages());
     afar.proxy.cut();
-    afar.store.take(&pages, HOUR).await.unwrap_err();
-    assert_eq!(names(&afar.ears.kept()), pages);
+    let first = take(afar.store.as_ref(), &pages[..1]).await;
+    assert_eq!(token_texts(&first[0]), ["token-phone"]);
+    let both = [&pages[1..], &free].concat();
+    afar.store.take(&both, HOUR).await.unwrap_err();
+    assert_eq!(names(&afar.ears.kept()), pages[1..]);
     afar.proxy.restore();
-    let taken = take(afar.store.as_ref(), &pages).await;
-    assert_eq!(token_texts(&taken[0]), ["token-phone"]);
-    assert_eq!(leases(&world), 1);
+    let taken = take(afar.store.as_ref(), &both).await;
+    assert_eq!(taken.len(), 2);
+    assert_eq!((taken[0].epoch, leases(&world)), (1, 3));
 }

@@ -8,7 +8,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use bugle_model::{Accepted, Lane, PageRef, PushKey};
+use bugle_model::{Accepted, Lane, PageRef, PushKey, Target};
 use sqlx::PgConnection;
 
 use super::OwnPush;
@@ -18,6 +18,8 @@ use crate::books::push::compare;
 use crate::postgres::batch;
 use crate::postgres::ledger::extend::micros;
 use crate::postgres::ledger::kept::{Kept, KeptPush, Terms};
+use crate::postgres::ledger::take::OwnLease;
+use crate::postgres::ledger::targets::{self, Explicit};
 use crate::postgres::shared::{Shared, random};
 
 /// Pushes that are inserted together.
@@ -53,27 +55,28 @@ pub(super) async fn write(shared: &Shared, pushes: Vec<OwnPush>) -> Vec<Result<A
 /// One that was in the way, and was forgotten since, leaves room: so it may take more than one round.
 async fn write_all(shared: &Shared, pushes: Vec<OwnPush>, answers: &mut [Option<Accepted>]) -> Result<()> {
     let group = Arc::new(Group::new(shared, pushes)?);
-    while answers.contains(&None) {
-        let undecided: Arc<Vec<usize>> = Arc::new((0..answers.len()).filter(|at| answers[*at].is_none()).collect());
-        let work = Arc::clone(&group);
-        let found = shared.read(move |conn| {
-            let (group, undecided) = (Arc::clone(&work), Arc::clone(&undecided));
-            Box::pin(async move { group.insert(conn, &undecided).await })
-        });
-        let found = found.await?;
-        let inserted = found.iter().filter_map(|(at, there)| match there {
+    let all = (0..answers.len()).collect();
+    // The targets are read while the rows are on their way to the disk.
+    let (mut found, mut targets) = tokio::join!(group.write(shared, all), group.read_targets(shared));
+    loop {
+        let there = found?;
+        let inserted = there.iter().filter_map(|(at, there)| match there {
             There::Inserted(key) => Some((*at, *key)),
             There::Before(_) => None,
         });
-        group.hand_over(shared, inserted)?;
-        for (at, there) in found {
+        group.hand_over(shared, inserted, &mut targets)?;
+        for (at, there) in there {
             answers[at] = Some(match there {
                 There::Inserted(_) => Accepted::New,
                 There::Before(answer) => answer,
             });
         }
+        let undecided: Vec<usize> = (0..answers.len()).filter(|at| answers[*at].is_none()).collect();
+        if undecided.is_empty() {
+            return Ok(());
+        }
+        found = group.write(shared, undecided).await;
     }
-    Ok(())
 }
 
 impl Group {
@@ -94,6 +97,49 @@ impl Group {
             terms,
             kept,
         })
+    }
+
+    async fn write(self: &Arc<Self>, shared: &Shared, undecided: Vec<usize>) -> Result<Vec<(usize, There)>> {
+        let (group, undecided) = (Arc::clone(self), Arc::new(undecided));
+        shared
+            .read(move |conn| {
+                let (group, undecided) = (Arc::clone(&group), Arc::clone(&undecided));
+                Box::pin(async move { group.insert(conn, &undecided).await })
+            })
+            .await
+    }
+
+    /// The targets of those that are kept, as they are now. None if that fails: then who takes them will see.
+    async fn read_targets(self: &Arc<Self>, shared: &Shared) -> HashMap<usize, Vec<Target>> {
+        let kept: Vec<usize> = (0..self.pushes.len()).filter(|at| self.kept[*at]).collect();
+        if kept.is_empty() {
+            return HashMap::new();
+        }
+        let (group, which) = (Arc::clone(self), kept.clone());
+        let read = shared.read(move |conn| {
+            let (group, which) = (Arc::clone(&group), which.clone());
+            Box::pin(async move { group.targets(conn, &which).await })
+        });
+        read.await
+            .map_or_else(|_| HashMap::new(), |targets| kept.into_iter().zip(targets).collect())
+    }
+
+    async fn targets(&self, conn: &mut PgConnection, which: &[usize]) -> Result<Vec<Vec<Target>>> {
+        // Their keys are not known yet, and not asked for.
+        let leases: Vec<OwnLease> = which
+            .iter()
+            .map(|at| self.pushes[*at].lease(PushKey(0)))
+            .collect::<Result<_>>()?;
+        let pages: Vec<Explicit<'_>> = leases
+            .iter()
+            .map(|lease| Explicit {
+                push: &lease.push,
+                route: lease.own.route,
+                stored: lease.stored.clone(),
+                progress: &lease.own.progress,
+            })
+            .collect();
+        targets::explicit(conn, &pages).await
     }
 
     /// Inserts those whose uid is new, of several with one uid the first; looks up the others, but for such as are forgotten in this moment.
@@ -122,7 +168,12 @@ impl Group {
     }
 
     /// Tells of those that were inserted.
-    fn hand_over(&self, shared: &Shared, inserted: impl Iterator<Item = (usize, PushKey)>) -> Result<()> {
+    fn hand_over(
+        &self,
+        shared: &Shared,
+        inserted: impl Iterator<Item = (usize, PushKey)>,
+        targets: &mut HashMap<usize, Vec<Target>>,
+    ) -> Result<()> {
         let (mut kept, mut pages) = (Vec::new(), Vec::new());
         for (at, key) in inserted {
             let push = &self.pushes[at];
@@ -138,6 +189,7 @@ impl Group {
                     uid: push.uid.clone(),
                     lease: Arc::new(push.lease(key)?),
                     terms,
+                    targets: targets.remove(&at),
                 }),
                 None => pages.push(page),
             }

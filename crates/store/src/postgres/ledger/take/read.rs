@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bugle_model::{AppId, Flow, PageId, Progress, PushKey, Taken, Target, Timestamp};
 use sqlx::PgConnection;
@@ -87,6 +88,7 @@ impl Context {
             flow: Flow::Paused,
             progress: progress.clone(),
             targets: self.targets.remove(&id).unwrap_or_default(),
+            age: Duration::ZERO,
             body: None,
         })
     }
