@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bugle_model::{Accepted, Lane, PageRef, PushKey, Target};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Row};
 
 use super::OwnPush;
 use crate::Result;
@@ -30,6 +30,9 @@ struct Group {
     terms: Option<Terms>,
     kept: Vec<bool>,
 }
+
+/// A push's key, the hash of what was asked for, and its taker.
+type Known = (i64, Vec<u8>, Option<i64>);
 
 /// What stands under a uid.
 enum There {
@@ -243,13 +246,9 @@ impl Group {
         Ok(inserted.iter().filter_map(place).collect())
     }
 
-    /// The key, the hash and the taker of the pushes that have the uids of these, as far as there are any.
-    async fn look_up(
-        &self,
-        conn: &mut PgConnection,
-        which: &[usize],
-    ) -> Result<Vec<(usize, (i64, Vec<u8>, Option<i64>))>> {
-        let rows: Vec<(i32, String, i64, Vec<u8>, Option<i64>)> = sqlx::query_as(
+    /// The pushes that have the uids of these, as far as there are any.
+    async fn look_up(&self, conn: &mut PgConnection, which: &[usize]) -> Result<Vec<(usize, Known)>> {
+        let rows = sqlx::query(
             "SELECT p.app, p.uid, p.key, p.hash, p.taker FROM unnest($1::integer[], $2::text[]) AS w(app, uid)
                JOIN pushes p ON p.app = w.app AND p.uid = w.uid",
         )
@@ -257,13 +256,14 @@ impl Group {
         .bind(self.column(which, |push| push.uid.as_str()))
         .fetch_all(conn)
         .await?;
-        let rows: HashMap<(i32, String), _> = rows
-            .into_iter()
-            .map(|(app, uid, key, hash, taker)| ((app, uid), (key, hash, taker)))
-            .collect();
+        let mut known: HashMap<(i32, &str), Known> = HashMap::with_capacity(rows.len());
+        for row in &rows {
+            let push = (row.try_get(2)?, row.try_get(3)?, row.try_get(4)?);
+            known.insert((row.try_get(0)?, row.try_get(1)?), push);
+        }
         let found = which.iter().filter_map(|at| {
-            let (app, uid) = self.pushes[*at].id();
-            Some((*at, rows.get(&(app, uid.to_owned()))?.clone()))
+            let push = known.get(&self.pushes[*at].id())?;
+            Some((*at, push.clone()))
         });
         Ok(found.collect())
     }
