@@ -125,9 +125,9 @@ async fn a_process_that_stood_still_in_a_transaction_for_longer_than_its_lease_c
         before + meanwhile - all,
         since.elapsed()
     );
-    // Eighty streams with fifty milliseconds an answer could send 6 400.
+    // Eighty streams with fifty milliseconds an answer could send 6 400; on two busy cores they send less than half of it, and standing still is none.
     assert!(
-        meanwhile >= 2_000,
+        meanwhile >= 1_000,
         "the others stand still, too: they sent {meanwhile} in 4 s"
     );
     let status = world.api.status(&uid).await;

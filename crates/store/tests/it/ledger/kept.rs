@@ -88,10 +88,6 @@ async fn the_targets_are_not_older_than_the_push_and_say_how_old_they_are() {
     assert_eq!(token_texts(&taken[0]), ["newer"]);
     let age = taken[0].age;
     assert!(age >= Duration::from_millis(50) && age <= began.elapsed(), "{age:?}");
-    assert!(
-        age >= accepted.elapsed().saturating_sub(Duration::from_millis(20)),
-        "{age:?}"
-    );
 }
 
 #[tokio::test]
