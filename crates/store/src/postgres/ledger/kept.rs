@@ -8,15 +8,15 @@
 //! [`MOST`] pushes beside those that are being inserted. What is not taken in time, or called off, is given up: its lease ends, and it waits in the ledger like
 //! any other. If the process dies, so do the leases, by their time.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bugle_model::{AppId, PageId, PageRef, PushUid, Taken, Target, Timestamp};
+use bugle_model::{AppId, PageId, PageRef, Progress, PushState, PushUid, Taken, Target, Timestamp};
 use sqlx::PgConnection;
 
-use super::take::OwnLease;
 use crate::Result;
+use crate::books::push;
 use crate::postgres::shared::Shared;
 
 /// So many pushes wait here to be taken. With more waiting, others had better help.
@@ -28,37 +28,50 @@ const FRESH: Duration = Duration::from_secs(2);
 /// Nobody asked for it in this time, so nobody will.
 const FORGOTTEN: Duration = Duration::from_secs(10);
 
-/// A push that is kept.
+/// A push that is kept: one that runs, at its first epoch, of which nothing has been sent.
 pub(in crate::postgres) struct KeptPush {
     pub(super) page: PageRef,
     pub(super) uid: String,
-    pub(super) lease: Arc<OwnLease>,
+    pub(super) expires_at: Timestamp,
+    pub(super) body: Vec<u8>,
     pub(super) terms: Terms,
     /// Read since the push was asked for. `None` = they could not be.
     pub(super) targets: Option<Vec<Target>>,
 }
 
 impl KeptPush {
+    pub(super) fn id(&self) -> PageId {
+        self.page.id
+    }
+
     /// Has a taker all that it needs, and the lease that it wants?
     fn is_ready(&self, lease: Duration) -> bool {
         self.targets.is_some() && self.terms.cover(lease)
     }
 
-    fn taken(self, now: Timestamp) -> Taken {
-        let OwnLease { push, own, body, .. } = &*self.lease;
+    pub(super) fn taken(self, now: Timestamp) -> Taken {
         Taken {
             id: self.page.id,
-            epoch: own.epoch,
+            epoch: 1,
             app: self.page.app,
-            lane: push.lane,
-            expires_at: push.expires_at,
-            flow: push.flow(false, now),
-            progress: own.progress.clone(),
+            lane: self.page.lane,
+            expires_at: self.expires_at,
+            flow: push::flow(PushState::Running, self.expires_at, false, now),
+            progress: Progress::default(),
             targets: self.targets.unwrap_or_default(),
             age: self.terms.since.elapsed(),
-            body: body.clone(),
+            body: Some(self.body),
         }
     }
+}
+
+/// Kept pushes that somebody wants to take.
+#[derive(Default)]
+pub(super) struct Picked {
+    /// They can be taken as they are.
+    pub(super) ready: Vec<KeptPush>,
+    /// They have been kept for too long, or their targets could not be read: to be given up, and taken like others.
+    pub(super) stale: Vec<KeptPush>,
 }
 
 /// Under what lease pushes that are accepted together are kept.
@@ -118,26 +131,18 @@ impl Kept {
         references
     }
 
-    /// Takes these pages, if all of them are kept and ready to be worked for `lease`.
-    pub(super) fn take_ready(&self, pages: &[PageId], lease: Duration, now: Timestamp) -> Option<Vec<Taken>> {
+    /// Takes those of the pages that are kept, each once, to be worked for `lease`.
+    pub(super) fn pick(&self, pages: &[PageId], lease: Duration) -> Picked {
         let mut kept = self.lock();
-        let ready = pages
-            .iter()
-            .all(|page| kept.get(page).is_some_and(|push| push.is_ready(lease)));
-        // One that is named twice is taken once.
-        let mut take = |page| Some(kept.remove(page)?.taken(now));
-        ready.then(|| pages.iter().filter_map(&mut take).collect())
-    }
-
-    /// Takes those of the pages that are kept: first such as can be worked for `lease`, then such as have been kept for too long.
-    pub(super) fn take(&self, pages: &BTreeSet<PageId>, lease: Duration) -> (Vec<KeptPush>, Vec<KeptPush>) {
-        let mut kept = self.lock();
-        if kept.is_empty() {
-            return (Vec::new(), Vec::new());
+        let mut picked = Picked::default();
+        for push in pages.iter().filter_map(|page| kept.remove(page)) {
+            if push.is_ready(lease) {
+                picked.ready.push(push);
+            } else {
+                picked.stale.push(push);
+            }
         }
-        let own = pages.iter().filter(|page| page.leg.is_none());
-        own.filter_map(|page| kept.remove(page))
-            .partition(|push| push.terms.cover(lease))
+        picked
     }
 
     /// Takes a push that somebody wants to call off.

@@ -129,11 +129,12 @@ impl Ledger for Store {
 
     async fn take(&self, pages: &[PageId], lease: Duration) -> Result<Vec<Taken>> {
         let (shared, now) = (Arc::clone(&self.shared), self.shared.clock.now());
-        if let Some(taken) = shared.kept.take_ready(pages, lease, now) {
-            return Ok(taken);
+        let picked = shared.kept.pick(pages, lease);
+        if picked.ready.len() == pages.len() {
+            return Ok(picked.ready.into_iter().map(|push| push.taken(now)).collect());
         }
         let pages = pages.to_vec();
-        self.run(async move { take::take(&shared, &pages, lease, now).await })
+        self.run(async move { take::take(&shared, &pages, picked, lease, now).await })
             .await
     }
 

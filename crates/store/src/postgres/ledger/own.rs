@@ -4,14 +4,12 @@ mod group;
 
 use std::sync::Arc;
 
-use bugle_model::{Accepted, AppId, Lane, NewPush, Progress, PushKey, PushState, Route, Timestamp};
+use bugle_model::{Accepted, AppId, Lane, NewPush, PushKey, PushState, Route, Timestamp};
 use tokio::runtime::Handle;
 
-use super::rows::{self, OwnPage, Push};
-use super::take::OwnLease;
+use super::rows::Push;
 use crate::Result;
 use crate::books::push::Providers;
-use crate::codec::targets;
 use crate::postgres::batch::{self, Batcher};
 use crate::postgres::shared::Shared;
 
@@ -35,7 +33,7 @@ pub(in crate::postgres) struct OwnPush {
     providers: i64,
     created_at: i64,
     due: Timestamp,
-    expires_at: i64,
+    expires_at: Timestamp,
     route: Route,
     expected: i64,
     targets: Vec<u8>,
@@ -52,7 +50,7 @@ impl OwnPush {
             providers: Providers::of(&new.providers).bits(),
             created_at: new.created_at.0,
             due: new.due,
-            expires_at: new.expires_at.0,
+            expires_at: new.expires_at,
             route,
             expected: i64::try_from(expected).unwrap_or(i64::MAX),
             targets,
@@ -70,34 +68,19 @@ impl OwnPush {
         self.targets.len() + self.body.len()
     }
 
-    /// Its row as it is when it was inserted with a lease.
-    fn lease(&self, key: PushKey) -> Result<OwnLease> {
-        Ok(OwnLease {
-            push: Push {
-                key,
-                app: self.app,
-                state: PushState::Running,
-                lane: self.lane,
-                providers: Providers(self.providers),
-                due: self.due,
-                expires_at: Timestamp(self.expires_at),
-                ended: false,
-                channels: None,
-            },
-            own: OwnPage {
-                due: Some(self.due),
-                route: self.route,
-                expected: rows::count(self.expected),
-                answered: 0,
-                payload: 0,
-                progress: Progress::default(),
-                epoch: 1,
-                held: true,
-                free: false,
-            },
-            stored: targets::decode(&self.targets, "pushes.targets")?,
-            body: Some(self.body.clone()),
-        })
+    /// What reading its targets needs to know of it. It has no key yet, and none is asked for.
+    fn before_its_key(&self) -> Push {
+        Push {
+            key: PushKey(0),
+            app: self.app,
+            state: PushState::Running,
+            lane: self.lane,
+            providers: Providers(self.providers),
+            due: self.due,
+            expires_at: self.expires_at,
+            ended: false,
+            channels: None,
+        }
     }
 }
 

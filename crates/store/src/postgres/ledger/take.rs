@@ -1,7 +1,7 @@
 //! Takes pages.
 //!
-//! A push that this process has accepted itself a moment ago is leased already (`kept`). Any other page is taken by one statement that locks, compares and writes: a free row gets a new epoch and a lease on the database's clock; a row that somebody is writing
-//! just now is passed over. Its targets are read after that has been committed, so what is read is at least as new as the lease. A lease whose taker goes away expires.
+//! A push that this process has accepted a moment ago is leased already, and is here (`kept`). Any other page is taken by one statement that locks, compares and writes: a
+//! free row gets a new epoch and a lease on the database's clock; a row that somebody is writing just now is passed over. Its targets are read after that has been committed, so what is read is at least as new as the lease. A lease whose taker goes away expires.
 //!
 //! Where the answer of that statement is lost nobody knows what it has leased. So each take writes a number of its own beside the lease: by it what was leased in vain
 //! is found and given back, before the statement is tried again and when the take fails.
@@ -18,7 +18,7 @@ use futures_util::future::BoxFuture;
 use sqlx::{PgConnection, Row};
 
 use super::extend::{Names, micros};
-use super::kept::{self, KeptPush};
+use super::kept::{self, KeptPush, Picked};
 use super::rows::{OwnPage, Page, Push};
 use crate::Result;
 use crate::codec::targets::{Stored, decode};
@@ -36,42 +36,58 @@ struct Wanted {
     tried: AtomicBool,
 }
 
-impl Wanted {
-    fn is_empty(&self) -> bool {
-        self.own.is_empty() && self.pages.pushes.is_empty()
-    }
-}
-
 /// Pages that were leased just now.
 #[derive(Default)]
 struct Leased {
-    own: Vec<Arc<OwnLease>>,
+    own: Vec<OwnLease>,
     pages: Vec<Page>,
 }
 
 /// A push's own page, with all that is needed of it.
-pub(super) struct OwnLease {
-    pub(super) push: Push,
-    pub(super) own: OwnPage,
-    pub(super) stored: Vec<Stored>,
-    pub(super) body: Option<Vec<u8>>,
+struct OwnLease {
+    push: Push,
+    own: OwnPage,
+    stored: Vec<Stored>,
+    body: Option<Vec<u8>>,
 }
 
+/// Takes pages of which some may have been picked from those that are kept.
 pub(super) async fn take(
     shared: &Arc<Shared>,
     pages: &[PageId],
+    picked: Picked,
     lease: Duration,
     now: Timestamp,
 ) -> Result<Vec<Taken>> {
-    let mut names: BTreeSet<PageId> = pages.iter().copied().collect();
-    let (kept, stale) = shared.kept.take(&names, lease);
-    if let Err(error) = kept::give_up(shared, stale).await {
-        shared.keep(kept);
-        return Err(error);
+    let ready: BTreeSet<PageId> = picked.ready.iter().map(KeptPush::id).collect();
+    let others: Vec<PageId> = pages.iter().copied().filter(|page| !ready.contains(page)).collect();
+    let taken = match kept::give_up(shared, picked.stale).await {
+        Ok(()) => take_free(shared, &others, lease, now).await,
+        Err(error) => Err(error),
+    };
+    match taken {
+        Ok(taken) => Ok(in_order(
+            pages,
+            picked.ready.into_iter().map(|push| push.taken(now)).chain(taken),
+        )),
+        Err(error) => {
+            // These are leased still, and nobody else could take them.
+            shared.keep(picked.ready);
+            Err(error)
+        }
     }
-    for push in &kept {
-        names.remove(&push.page.id);
-    }
+}
+
+/// As they were asked for.
+fn in_order(pages: &[PageId], taken: impl Iterator<Item = Taken>) -> Vec<Taken> {
+    let order: HashMap<PageId, usize> = pages.iter().enumerate().rev().map(|(at, page)| (*page, at)).collect();
+    let mut taken: Vec<Taken> = taken.collect();
+    taken.sort_unstable_by_key(|page| order.get(&page.id).copied());
+    taken
+}
+
+async fn take_free(shared: &Arc<Shared>, pages: &[PageId], lease: Duration, now: Timestamp) -> Result<Vec<Taken>> {
+    let names: BTreeSet<PageId> = pages.iter().copied().collect();
     let own = names.iter().filter(|page| page.leg.is_none()).map(|page| page.push.0);
     let wanted = Arc::new(Wanted {
         own: own.collect(),
@@ -80,35 +96,20 @@ pub(super) async fn take(
         taker: random()?,
         tried: AtomicBool::new(false),
     });
-    match lease_and_read(shared, &wanted, &kept, now).await {
-        Ok(mut taken) => {
-            let order: HashMap<PageId, usize> = pages.iter().enumerate().rev().map(|(at, page)| (*page, at)).collect();
-            taken.sort_unstable_by_key(|page| order.get(&page.id).copied());
-            Ok(taken)
-        }
+    match lease_and_read(shared, &wanted, now).await {
+        Ok(taken) => Ok(taken),
         Err(error) => {
             if wanted.tried.load(Ordering::Relaxed) {
                 // Nobody was told: they need not wait for their leases to expire.
                 let _ = shared.read(|conn| release(conn, Arc::clone(&wanted))).await;
             }
-            // These are leased still, and nobody else could take them.
-            shared.keep(kept);
             Err(error)
         }
     }
 }
 
-async fn lease_and_read(
-    shared: &Arc<Shared>,
-    wanted: &Arc<Wanted>,
-    kept: &[KeptPush],
-    now: Timestamp,
-) -> Result<Vec<Taken>> {
-    let mut leased = Leased::default();
-    if !wanted.is_empty() {
-        leased = shared.read(|conn| lease(conn, Arc::clone(wanted))).await?;
-    }
-    leased.own.extend(kept.iter().map(|push| Arc::clone(&push.lease)));
+async fn lease_and_read(shared: &Arc<Shared>, wanted: &Arc<Wanted>, now: Timestamp) -> Result<Vec<Taken>> {
+    let leased = shared.read(|conn| lease(conn, Arc::clone(wanted))).await?;
     read::read(shared, &Arc::new(leased), now).await
 }
 
@@ -125,7 +126,7 @@ fn lease(conn: &mut PgConnection, wanted: Arc<Wanted>) -> BoxFuture<'_, Result<L
     })
 }
 
-async fn lease_own(conn: &mut PgConnection, wanted: &Wanted) -> Result<Vec<Arc<OwnLease>>> {
+async fn lease_own(conn: &mut PgConnection, wanted: &Wanted) -> Result<Vec<OwnLease>> {
     if wanted.own.is_empty() {
         return Ok(Vec::new());
     }
@@ -148,12 +149,12 @@ async fn lease_own(conn: &mut PgConnection, wanted: &Wanted) -> Result<Vec<Arc<O
         .map(|row| {
             let (_, (push, own)) = Push::with_own_page(row)?;
             let stored: Option<&[u8]> = row.try_get(18)?;
-            Ok(Arc::new(OwnLease {
+            Ok(OwnLease {
                 push,
                 own,
                 stored: stored.map_or_else(|| Ok(Vec::new()), |blob| decode(blob, "pushes.targets"))?,
                 body: row.try_get(19)?,
-            }))
+            })
         })
         .collect()
 }

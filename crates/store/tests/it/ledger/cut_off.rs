@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bugle_model::{Flow, PageId, Period, Taken, Verdict};
+use bugle_model::{Accepted, Flow, Lane, NewPush, PageId, Period, Taken, Verdict};
 use bugle_store::{Config, DatabaseUrl, Result, Store, postgres};
 use bugle_testkit::proxy::Proxy;
 use tokio::task::JoinHandle;
@@ -142,5 +142,40 @@ async fn who_gave_up_waiting_for_a_lease_gives_it_back() {
         taking.await.unwrap().unwrap_err();
         assert_eq!(leases(&world), 0);
         assert_eq!(world.due().await, due);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_whose_insertion_was_not_answered_is_found_again_and_accepted_once() {
+    for lease in [None, Some(HOUR)] {
+        let world = World::new(Backend::Postgres).await;
+        let afar = Afar::from(&world, Period::secs(15)).await;
+        afar.ears.keep_for(lease);
+        let urgent = |uid| NewPush {
+            lane: Lane::Urgent,
+            ..world.push(uid, tokens(1))
+        };
+        // From now on the connection knows the statement.
+        assert_eq!(afar.store.accept(urgent("practice")).await.unwrap(), Accepted::New);
+        let before = [afar.ears.pages(), afar.ears.kept()].concat().len();
+        // The pool asks a connection that comes back whether it lives, and has it again when it has answered.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        afar.proxy.delay(NEVER);
+        let (store, push) = (Arc::clone(&afar.store), urgent("p"));
+        let accepting = tokio::spawn(async move { store.accept(push).await });
+        wait_for(|| world.count("SELECT count(*) FROM pushes") == 2, "the row").await;
+        assert!(!accepting.is_finished(), "it was answered");
+        afar.proxy.cut();
+        afar.proxy.restore();
+        assert_eq!(accepting.await.unwrap().unwrap(), Accepted::New);
+        let (free, kept) = (afar.ears.pages(), afar.ears.kept());
+        assert_eq!(
+            (before, free.len() + kept.len(), kept.len()),
+            (1, 1, usize::from(lease.is_some()))
+        );
+        let page = [free, kept].concat()[0].id;
+        let taken = afar.store.take(&[page], HOUR).await.unwrap();
+        assert_eq!((taken.len(), taken[0].epoch), (1, 1));
+        assert_eq!(afar.store.accept(urgent("p")).await.unwrap(), Accepted::Repeated);
     }
 }

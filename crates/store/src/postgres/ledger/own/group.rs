@@ -8,17 +8,17 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use bugle_model::{Accepted, Lane, PageRef, PushKey, Target};
+use bugle_model::{Accepted, Lane, PageRef, Progress, PushKey, Target};
 use sqlx::{PgConnection, Row};
 
 use super::OwnPush;
 use crate::Result;
 use crate::books::page::own_page;
 use crate::books::push::compare;
+use crate::codec;
 use crate::postgres::batch;
 use crate::postgres::ledger::extend::micros;
 use crate::postgres::ledger::kept::{Kept, KeptPush, Terms};
-use crate::postgres::ledger::take::OwnLease;
 use crate::postgres::ledger::targets::{self, Explicit};
 use crate::postgres::shared::{Shared, random};
 
@@ -67,7 +67,7 @@ async fn write_all(shared: &Shared, pushes: Vec<OwnPush>, answers: &mut [Option<
             There::Inserted(key) => Some((*at, *key)),
             There::Before(_) => None,
         });
-        group.hand_over(shared, inserted, &mut targets)?;
+        group.hand_over(shared, inserted, &mut targets);
         for (at, there) in there {
             answers[at] = Some(match there {
                 There::Inserted(_) => Accepted::New,
@@ -128,21 +128,20 @@ impl Group {
     }
 
     async fn targets(&self, conn: &mut PgConnection, which: &[usize]) -> Result<Vec<Vec<Target>>> {
-        // Their keys are not known yet, and not asked for.
-        let leases: Vec<OwnLease> = which
+        let nothing = Progress::default();
+        let pushes: Vec<_> = which
             .iter()
-            .map(|at| self.pushes[*at].lease(PushKey(0)))
-            .collect::<Result<_>>()?;
-        let pages: Vec<Explicit<'_>> = leases
-            .iter()
-            .map(|lease| Explicit {
-                push: &lease.push,
-                route: lease.own.route,
-                stored: lease.stored.clone(),
-                progress: &lease.own.progress,
-            })
+            .map(|at| (&self.pushes[*at], self.pushes[*at].before_its_key()))
             .collect();
-        targets::explicit(conn, &pages).await
+        let pages = pushes.iter().map(|(own, push)| {
+            Ok(Explicit {
+                push,
+                route: own.route,
+                stored: codec::targets::decode(&own.targets, "pushes.targets")?,
+                progress: &nothing,
+            })
+        });
+        targets::explicit(conn, &pages.collect::<Result<Vec<_>>>()?).await
     }
 
     /// Inserts those whose uid is new, of several with one uid the first; looks up the others, but for such as are forgotten in this moment.
@@ -176,7 +175,7 @@ impl Group {
         shared: &Shared,
         inserted: impl Iterator<Item = (usize, PushKey)>,
         targets: &mut HashMap<usize, Vec<Target>>,
-    ) -> Result<()> {
+    ) {
         let (mut kept, mut pages) = (Vec::new(), Vec::new());
         for (at, key) in inserted {
             let push = &self.pushes[at];
@@ -190,7 +189,8 @@ impl Group {
                 Some(terms) => kept.push(KeptPush {
                     page,
                     uid: push.uid.clone(),
-                    lease: Arc::new(push.lease(key)?),
+                    expires_at: push.expires_at,
+                    body: push.body.clone(),
                     terms,
                     targets: targets.remove(&at),
                 }),
@@ -201,7 +201,6 @@ impl Group {
         if !pages.is_empty() {
             shared.handover.pages(pages);
         }
-        Ok(())
     }
 
     fn column<'a, T>(&'a self, which: &[usize], value: impl Fn(&'a OwnPush) -> T) -> Vec<T> {
@@ -228,7 +227,7 @@ impl Group {
         .bind(self.column(which, |push| push.providers))
         .bind(self.column(which, |push| push.created_at))
         .bind(self.column(which, |push| push.due.0))
-        .bind(self.column(which, |push| push.expires_at))
+        .bind(self.column(which, |push| push.expires_at.0))
         .bind(self.column(which, |push| i16::from(push.route.code())))
         .bind(self.column(which, |push| push.expected))
         .bind(self.column(which, |push| push.targets.as_slice()))
