@@ -13,9 +13,10 @@
 //!
 //! # What is announced
 //!
-//! Bulk pages; all pages of a process that does not send; and urgent pages that find 256 others waiting, unless they are leased for this process. So a push to one device stays with
-//! the process that accepted it as long as that keeps up: no other process tries to take it, and nothing is notified. If that process
-//! dies or stands still, the others find its pages in the ledger when they next look (`fanout.refill`).
+//! Bulk pages; all pages of a process that does not send; and urgent pages that find 256 others waiting, unless they are leased for this
+//! process. So a push to one device stays with the process that accepted it as long as that keeps up: no other process tries to take it, and
+//! nothing is notified. If that process dies or stands still, the others find its pages in the ledger when they next look (`fanout.refill`),
+//! those that it had leased when their leases are over.
 //!
 //! # What is wasted
 //!

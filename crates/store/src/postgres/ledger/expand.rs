@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bugle_model::{AppId, DeviceKey, Flow, PageRef, PushKey, Route, Timestamp};
-use sqlx::{PgConnection, Row};
+use sqlx::PgConnection;
 
 use super::audience::Audience;
 use super::pages::{self, NewPage};
@@ -118,26 +118,20 @@ async fn start(
     now: Timestamp,
 ) -> Result<Option<Start>> {
     let routes: Vec<i16> = legs.iter().map(|(route, _)| i16::from(route.code())).collect();
-    let rows = sqlx::query(
-        "SELECT p.key, p.app, p.state, p.lane, p.providers, p.due, p.expires_at, p.ended_at IS NOT NULL, p.channels,
-                p.page_due, p.route, p.expected, p.answered, p.payload, p.progress, p.epoch, p.lease_until IS NOT NULL, false,
-                l.route, l.cursor, coalesce(l.bound, (SELECT key FROM devices ORDER BY key DESC LIMIT 1), 0)
-           FROM legs l JOIN pushes p ON p.key = l.push WHERE l.push = $1 AND l.route = ANY($2) AND NOT l.closed",
+    let read: Vec<(i16, i64, i64)> = sqlx::query_as(
+        "SELECT route, cursor, coalesce(bound, (SELECT key FROM devices ORDER BY key DESC LIMIT 1), 0)
+           FROM legs WHERE push = $1 AND route = ANY($2) AND NOT closed",
     )
     .bind(key.0)
     .bind(routes)
     .fetch_all(&mut *conn)
     .await?;
-    let Some(first) = rows.first() else {
+    let Some(push) = Push::read(conn, key).await? else {
         return Ok(None);
     };
-    let (_, (push, _)) = Push::with_own_page(first)?;
-    if push.flow(false, now) != Flow::Running {
+    if read.is_empty() || push.flow(false, now) != Flow::Running {
         return Ok(None);
     }
-    let read: Vec<(i16, i64, i64)> = (rows.iter())
-        .map(|row| Ok((row.try_get(18)?, row.try_get(19)?, row.try_get(20)?)))
-        .collect::<Result<_>>()?;
     let mut walks = Vec::with_capacity(read.len());
     for (route, targets) in legs {
         let leg = read.iter().find(|(code, ..)| *code == i16::from(route.code()));
