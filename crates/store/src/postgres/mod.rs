@@ -21,6 +21,7 @@ mod inspect;
 mod ledger;
 mod lists;
 mod migrate;
+mod pool;
 mod register;
 mod registry;
 mod replica;
@@ -41,6 +42,7 @@ use self::apps::Apps;
 use self::ledger::kept::Kept;
 use self::ledger::own::{self, Accepts};
 use self::ledger::wake::LegBell;
+use self::pool::Pool;
 use self::register::Registrar;
 use self::replica::Replica;
 use self::shared::Shared;
@@ -77,11 +79,13 @@ impl Store {
 ///
 /// Fails with [`crate::Error::Setup`] in words for the person who starts bugle.
 pub async fn open(config: &Config, clock: Arc<dyn Clock>, handover: Arc<dyn Handover>) -> Result<Arc<Store>> {
-    let pool = connect::primary(config).await?;
-    connect::prepare(&pool, config.migrate).await?;
-    crate::transfer::must_be_whole(&pool).await?;
+    let primary = connect::primary(config).await?;
+    connect::prepare(&primary, config.migrate).await?;
+    crate::transfer::must_be_whole(&primary).await?;
+    let replica = Replica::open(config, &primary).await?;
+    let pool = Pool::new(primary);
     let shared = Arc::new(Shared {
-        replica: Replica::open(config, &pool).await?,
+        replica,
         legs: LegBell::start(&pool, Arc::clone(&handover)).await?,
         pool,
         apps: Apps::default(),

@@ -9,7 +9,7 @@
 
 use std::error::Error as _;
 use std::fmt::Display;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
@@ -18,7 +18,8 @@ use sqlx::{Connection, PgConnection, PgPool};
 
 use super::connect::{self, PATIENCE};
 use super::failure::{has_code, is_disconnected, is_retryable};
-use super::shared::{Lent, too_slow};
+use super::pool::{Lent, Pool};
+use super::shared::too_slow;
 use crate::{Config, Error, Result};
 
 /// How long a server that has failed is left alone.
@@ -38,7 +39,7 @@ const NOT_ALLOWED: &str = "42501";
 
 /// A server that follows the primary.
 pub(super) struct Replica {
-    pool: PgPool,
+    pool: Arc<Pool>,
     home: Home,
     /// What is read must be there in this time.
     timeout: Duration,
@@ -73,7 +74,7 @@ impl Replica {
         };
         let options = connect::options(connect::REPLICA, url)?;
         let replica = Self {
-            pool: connect::on_demand(&options, config),
+            pool: Pool::new(connect::on_demand(&options, config)),
             home: Home::of(primary).await?,
             timeout: config.timeout.get() / 2,
             rests: Mutex::new(None),
@@ -138,9 +139,9 @@ impl Replica {
 
     /// A connection that answers. After a restart of the server all that the pool has are dead.
     async fn connection(&self, places: &[String]) -> Result<(Lent, Standing)> {
-        let mut left = self.pool.options().get_max_connections();
+        let mut left = self.pool.size();
         loop {
-            let mut conn = Lent::from(&self.pool).await?;
+            let mut conn = self.pool.lend().await?;
             match self.ask(conn.get(), places).await {
                 Err(error) if left > 0 && is_disconnected(&error) => left -= 1,
                 asked => return asked.map(|standing| (conn, standing)),

@@ -6,13 +6,13 @@ use std::time::Duration;
 use aws_lc_rs::rand;
 use bugle_model::{Clock, PageRef};
 use futures_util::future::BoxFuture;
-use sqlx::pool::PoolConnection;
-use sqlx::{PgConnection, PgPool, Postgres};
+use sqlx::PgConnection;
 
 use super::apps::Apps;
 use super::failure::{is_disconnected, is_retryable};
 use super::ledger::kept::{Kept, KeptPush};
 use super::ledger::wake::LegBell;
+use super::pool::{Lent, Pool};
 use super::replica::Replica;
 use crate::{Error, Handover, Result};
 
@@ -21,7 +21,7 @@ const TRIES: u32 = 8;
 
 /// What all parts of the store share.
 pub(super) struct Shared {
-    pub(super) pool: PgPool,
+    pub(super) pool: Arc<Pool>,
     /// Where lists, and audiences that it knows already, are read.
     pub(super) replica: Option<Replica>,
     pub(super) apps: Apps,
@@ -56,43 +56,6 @@ impl Tx {
     /// Tells that there may be legs to expand, after the commit.
     pub(super) fn wake_legs(&mut self) {
         self.legs = true;
-    }
-}
-
-/// A connection of the pool that goes back there only if it is known to be in order: a time-out, a lost answer or a dropped call may leave it in the middle of something.
-pub(super) struct Lent {
-    conn: Option<PoolConnection<Postgres>>,
-    in_order: bool,
-}
-
-impl Lent {
-    pub(super) async fn from(pool: &PgPool) -> Result<Self> {
-        Ok(Self {
-            // It has room for making a connection, many KiB, which every call that waits would have, too.
-            conn: Some(Box::pin(pool.acquire()).await?),
-            in_order: false,
-        })
-    }
-
-    #[expect(clippy::expect_used, reason = "the connection is there until it is dropped")]
-    pub(super) fn get(&mut self) -> &mut PgConnection {
-        self.conn.as_mut().expect("the connection is there until it is dropped")
-    }
-
-    /// May it be used again?
-    pub(super) fn is_in_order(&mut self, in_order: bool) {
-        self.in_order = in_order;
-    }
-}
-
-impl Drop for Lent {
-    fn drop(&mut self) {
-        if let Some(conn) = self.conn.take()
-            && !self.in_order
-        {
-            // Closes the socket; the server rolls back.
-            drop(conn.detach());
-        }
     }
 }
 
@@ -133,7 +96,7 @@ impl Shared {
         match work(&mut tx).await {
             Ok(value) => {
                 sqlx::query("COMMIT").execute(tx.conn()).await?;
-                tx.conn.in_order = true;
+                tx.conn.is_in_order(true);
                 if !tx.pages.is_empty() {
                     self.handover.pages(std::mem::take(&mut tx.pages));
                 }
@@ -144,7 +107,8 @@ impl Shared {
                 Ok(value)
             }
             Err(error) => {
-                tx.conn.in_order = sqlx::query("ROLLBACK").execute(tx.conn()).await.is_ok();
+                let rolled_back = sqlx::query("ROLLBACK").execute(tx.conn()).await;
+                tx.conn.is_in_order(rolled_back.is_ok());
                 Err(error)
             }
         }
@@ -152,9 +116,9 @@ impl Shared {
 
     /// Begins a transaction on a connection that answers. After a restart of the server all that the pool has are dead: they are thrown away one by one.
     async fn begin(&self) -> Result<Tx> {
-        let mut left = self.pool.options().get_max_connections();
+        let mut left = self.pool.size();
         loop {
-            let mut conn = Lent::from(&self.pool).await?;
+            let mut conn = self.pool.lend().await?;
             match sqlx::query("BEGIN").execute(conn.get()).await {
                 Ok(_) => {
                     return Ok(Tx {
@@ -192,14 +156,14 @@ impl Shared {
         self.read_on(&self.pool, &work).await
     }
 
-    async fn read_on<T, F>(&self, pool: &PgPool, work: &F) -> Result<T>
+    async fn read_on<T, F>(&self, pool: &Arc<Pool>, work: &F) -> Result<T>
     where
         F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T>>,
     {
         let read = async {
-            let mut left = pool.options().get_max_connections();
+            let mut left = pool.size();
             loop {
-                let mut conn = Lent::from(pool).await?;
+                let mut conn = pool.lend().await?;
                 match work(conn.get()).await {
                     Err(error) if left > 0 && is_disconnected(&error) => left -= 1,
                     done => {

@@ -9,12 +9,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
+use crate::postgres::pool::Pool;
 use crate::postgres::shared::random;
 use crate::{Error, Handover, Result};
 
@@ -40,11 +40,11 @@ pub(in crate::postgres) struct LegBell {
 
 impl LegBell {
     /// Starts both tasks. What others announce from now on is heard.
-    pub(in crate::postgres) async fn start(pool: &PgPool, handover: Arc<dyn Handover>) -> Result<Self> {
+    pub(in crate::postgres) async fn start(pool: &Arc<Pool>, handover: Arc<dyn Handover>) -> Result<Self> {
         // What this store signs its notifications with, so as not to hear itself.
         let me = format!("{:016x}", random()?);
         let (rung, heard) = mpsc::channel(1);
-        tokio::spawn(announce(pool.clone(), heard, me.clone()));
+        tokio::spawn(announce(Arc::clone(pool), heard, me.clone()));
         let options = pool.connect_options();
         let listener = listen(&options).await?;
         let listener = tokio::spawn(hear(options, listener, handover, me)).abort_handle();
@@ -65,20 +65,27 @@ impl Drop for LegBell {
     }
 }
 
-async fn announce(pool: PgPool, mut rung: mpsc::Receiver<()>, me: String) {
+async fn announce(pool: Arc<Pool>, mut rung: mpsc::Receiver<()>, me: String) {
     while rung.recv().await.is_some() {
-        // Nothing that a crash could lose: the lock is not held until the disk has written.
-        let sent = sqlx::query("SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, $2)")
-            .bind(CHANNEL)
-            .bind(&me)
-            .execute(&pool);
-        match timeout(ANSWER, sent).await {
-            Ok(Ok(_)) => {}
+        match timeout(ANSWER, notify(&pool, &me)).await {
+            Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%error, "other processes were not told of legs"),
             Err(_) => tracing::debug!("other processes were not told of legs: no answer"),
         }
         sleep(COALESCE).await;
     }
+}
+
+async fn notify(pool: &Arc<Pool>, me: &str) -> Result<()> {
+    let mut conn = pool.lend().await?;
+    // Nothing that a crash could lose: the lock is not held until the disk has written.
+    sqlx::query("SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, $2)")
+        .bind(CHANNEL)
+        .bind(me)
+        .execute(conn.get())
+        .await?;
+    conn.is_in_order(true);
+    Ok(())
 }
 
 async fn listen(options: &PgConnectOptions) -> Result<PgListener> {

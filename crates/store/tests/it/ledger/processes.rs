@@ -297,3 +297,29 @@ async fn a_store_that_was_dropped_leaves_no_connection() {
         .await
         .expect("the connections are closed");
 }
+
+#[tokio::test]
+async fn many_callers_share_a_few_connections_and_get_others_when_those_are_gone() {
+    let world = World::new(Backend::Postgres).await;
+    for round in 0..3 {
+        let mut callers = tokio::task::JoinSet::new();
+        for caller in 0..100 {
+            let (store, push) = (
+                world.shared(),
+                world.push(&format!("{round}-{caller}"), channels(&["news"])),
+            );
+            callers.spawn(async move {
+                store.ping().await.unwrap();
+                store.accept(push).await.unwrap()
+            });
+        }
+        for accepted in callers.join_all().await {
+            assert_eq!(accepted, Accepted::New);
+        }
+        let ended = world.count(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+              WHERE datname = current_database() AND application_name = 'bugle' AND query NOT LIKE 'LISTEN%'",
+        );
+        assert!((1..=8).contains(&ended), "{ended} connections");
+    }
+}
