@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bugle_model::{PageId, PushKey, Target};
+use bugle_model::{PageId, PushKey, Route, Target};
 use sqlx::PgConnection;
 
 use super::rows::{Page, Push};
@@ -32,17 +32,27 @@ pub(super) async fn reread(shared: &Arc<Shared>, id: PageId, after: i64) -> Resu
 }
 
 async fn read_again(conn: &mut PgConnection, id: PageId, after: i64) -> Result<Vec<Target>> {
-    let Some((push, mut own)) = Push::read_many(conn, &[id.push.0]).await?.remove(&id.push) else {
+    match id.leg {
+        Some(leg) => read_page_again(conn, (id.push, leg, id.seq), after).await,
+        None => read_own_page_again(conn, id.push, after).await,
+    }
+}
+
+async fn read_own_page_again(conn: &mut PgConnection, push: PushKey, after: i64) -> Result<Vec<Target>> {
+    let read = Push::read_many(conn, &[push.0]).await?.remove(&push);
+    let Some((push, mut own)) = read.filter(|(_, own)| own.due.is_some()) else {
         return Ok(Vec::new());
     };
-    let Some(leg) = id.leg else {
-        if own.due.is_none() {
-            return Ok(Vec::new());
-        }
-        (own.progress.position, own.progress.open) = (after, Vec::new());
-        return targets::of_own_page(conn, &push, &own).await;
-    };
-    let Some(mut page) = Page::read(conn, id.push, leg, id.seq).await? else {
+    (own.progress.position, own.progress.open) = (after, Vec::new());
+    targets::of_own_page(conn, &push, &own).await
+}
+
+async fn read_page_again(
+    conn: &mut PgConnection,
+    (push, leg, seq): (PushKey, Route, i64),
+    after: i64,
+) -> Result<Vec<Target>> {
+    let Some((mut page, push)) = Page::with_push(conn, push, leg, seq).await? else {
         return Ok(Vec::new());
     };
     (page.progress.position, page.progress.open) = (after, Vec::new());

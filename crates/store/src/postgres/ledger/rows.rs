@@ -74,18 +74,7 @@ impl Push {
 
     /// Of a row that begins with the columns of the statements above.
     pub(super) fn with_own_page(row: &PgRow) -> Result<(PushKey, (Self, OwnPage))> {
-        let key = PushKey(row.try_get(0)?);
-        let push = Self {
-            key,
-            app: row.try_get(1)?,
-            state: codes::state(row.try_get(2)?)?,
-            lane: codes::lane(small(row.try_get(3)?))?,
-            providers: Providers(row.try_get(4)?),
-            due: Timestamp(row.try_get(5)?),
-            expires_at: Timestamp(row.try_get(6)?),
-            ended: row.try_get(7)?,
-            channels: row.try_get::<Option<&str>, _>(8)?.map(codes::channels).transpose()?,
-        };
+        let push = Self::from_row(row)?;
         let own = OwnPage {
             due: row.try_get::<Option<i64>, _>(9)?.map(Timestamp),
             route: route(row.try_get(10)?)?,
@@ -97,7 +86,22 @@ impl Push {
             held: row.try_get(16)?,
             free: row.try_get(17)?,
         };
-        Ok((key, (push, own)))
+        Ok((push.key, (push, own)))
+    }
+
+    /// Of a row that begins with the first nine of those columns.
+    fn from_row(row: &PgRow) -> Result<Self> {
+        Ok(Self {
+            key: PushKey(row.try_get(0)?),
+            app: row.try_get(1)?,
+            state: codes::state(row.try_get(2)?)?,
+            lane: codes::lane(small(row.try_get(3)?))?,
+            providers: Providers(row.try_get(4)?),
+            due: Timestamp(row.try_get(5)?),
+            expires_at: Timestamp(row.try_get(6)?),
+            ended: row.try_get(7)?,
+            channels: row.try_get::<Option<&str>, _>(8)?.map(codes::channels).transpose()?,
+        })
     }
 
     /// May it be sent at this moment? `rejected` = no provider accepts it on this leg.
@@ -167,17 +171,25 @@ pub(super) struct Page {
 }
 
 impl Page {
-    pub(super) async fn read(conn: &mut PgConnection, push: PushKey, leg: Route, seq: i64) -> Result<Option<Self>> {
+    /// A page, and its push.
+    pub(super) async fn with_push(
+        conn: &mut PgConnection,
+        push: PushKey,
+        leg: Route,
+        seq: i64,
+    ) -> Result<Option<(Self, Push)>> {
         let row = sqlx::query(
-            "SELECT id, push, route, seq, expected, after_key, upto_key, progress, epoch FROM pages
-              WHERE push = $1 AND route = $2 AND seq = $3",
+            "SELECT p.key, p.app, p.state, p.lane, p.providers, p.due, p.expires_at, p.ended_at IS NOT NULL, p.channels,
+                    g.id, g.push, g.route, g.seq, g.expected, g.after_key, g.upto_key, g.progress, g.epoch
+               FROM pages g JOIN pushes p ON p.key = g.push WHERE g.push = $1 AND g.route = $2 AND g.seq = $3",
         )
         .bind(push.0)
         .bind(i16::from(leg.code()))
         .bind(seq)
         .fetch_optional(conn)
         .await?;
-        row.as_ref().map(Self::from_row).transpose()
+        let read = row.map(|row| Ok((Self::at(&row, 9)?, Push::from_row(&row)?)));
+        read.transpose()
     }
 
     /// All pages of a push, in the order of (route, seq).
@@ -215,20 +227,25 @@ impl Page {
 
     /// Of a row that begins with the columns of the statements above.
     pub(super) fn from_row(row: &PgRow) -> Result<Self> {
-        let leg = route(row.try_get(2)?)?;
+        Self::at(row, 0)
+    }
+
+    /// Of a row in which its columns begin there.
+    fn at(row: &PgRow, first: usize) -> Result<Self> {
+        let leg = route(row.try_get(first + 2)?)?;
         let id = PageId {
-            push: PushKey(row.try_get(1)?),
+            push: PushKey(row.try_get(first + 1)?),
             leg: Some(leg),
-            seq: row.try_get(3)?,
+            seq: row.try_get(first + 3)?,
         };
         Ok(Self {
-            row: row.try_get(0)?,
+            row: row.try_get(first)?,
             id,
             leg,
-            expected: count(row.try_get(4)?),
-            content: Content::of(row.try_get(5)?, row.try_get(6)?),
-            progress: codes::read_progress(row.try_get(7)?, "pages.progress")?,
-            epoch: count(row.try_get(8)?),
+            expected: count(row.try_get(first + 4)?),
+            content: Content::of(row.try_get(first + 5)?, row.try_get(first + 6)?),
+            progress: codes::read_progress(row.try_get(first + 7)?, "pages.progress")?,
+            epoch: count(row.try_get(first + 8)?),
         })
     }
 
