@@ -1,13 +1,14 @@
 //! Writes down what has become of pages: progress, give back, settle.
 //!
 //! A transaction takes many reports, and so many statements whatever their number: it locks the pushes, legs and pages that change (in this order), compares every
-//! epoch with the locked row, forgets the dead, and writes each table once. A batch of pushes' own pages without left-overs is one statement that locks and reads, and one
-//! that writes. Progress of a leg's pages locks the pages alone.
+//! epoch with the locked row, forgets the dead, and writes each table once. Progress of a leg's pages locks the pages alone. A batch of pushes that end with their own pages
+//! needs no transaction at all (`at_once`).
 
+mod at_once;
 mod locked;
 mod writes;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use bugle_model::{Flow, Next, PageRef, Report, Timestamp, Verdict};
@@ -23,18 +24,50 @@ use crate::books::account::LegKey;
 use crate::books::page::Content;
 use crate::books::reports::{Repeats, all_accounted, chunks, leg_that_goes_on};
 use crate::codec::progress;
+use crate::postgres::failure::is_retryable;
 use crate::postgres::gone::{self, Death};
 use crate::postgres::shared::{Shared, Tx};
 
 pub(super) async fn report(shared: &Arc<Shared>, reports: Vec<Report>, now: Timestamp) -> Result<Vec<Verdict>> {
     let mut verdicts = Vec::with_capacity(reports.len());
     for chunk in chunks(reports, Repeats::Apart) {
-        let (context, chunk) = (Arc::clone(shared), Arc::new(chunk.reports));
-        let written = shared.write(move |tx| {
-            let (shared, chunk) = (Arc::clone(&context), Arc::clone(&chunk));
-            Box::pin(async move { write(tx, &shared, &chunk, now).await })
+        verdicts.extend(if chunk.reports.iter().all(at_once::ends_its_push) {
+            end_at_once(shared, chunk.reports, now).await?
+        } else {
+            in_transaction(shared, chunk.reports, now).await?
         });
-        verdicts.extend(written.await?);
+    }
+    Ok(verdicts)
+}
+
+async fn in_transaction(shared: &Arc<Shared>, reports: Vec<Report>, now: Timestamp) -> Result<Vec<Verdict>> {
+    let (context, reports) = (Arc::clone(shared), Arc::new(reports));
+    let written = shared.write(move |tx| {
+        let (shared, reports) = (Arc::clone(&context), Arc::clone(&reports));
+        Box::pin(async move { write(tx, &shared, &reports, now).await })
+    });
+    written.await
+}
+
+async fn end_at_once(shared: &Arc<Shared>, reports: Vec<Report>, now: Timestamp) -> Result<Vec<Verdict>> {
+    let reports = Arc::new(reports);
+    let ending = Arc::clone(&reports);
+    let ended = shared.read(move |conn| {
+        let reports = Arc::clone(&ending);
+        Box::pin(async move { at_once::end(conn, &reports, now).await })
+    });
+    let ended = match ended.await {
+        // The victim of a deadlock.
+        Err(error) if is_retryable(&error) => HashSet::new(),
+        ended => ended?,
+    };
+    let mut verdicts = vec![Verdict::Written(Flow::Running); reports.len()];
+    let left: Vec<usize> = (0..reports.len()).filter(|at| !ended.contains(at)).collect();
+    if !left.is_empty() {
+        let others = left.iter().map(|at| reports[*at].clone()).collect();
+        for (at, verdict) in left.into_iter().zip(in_transaction(shared, others, now).await?) {
+            verdicts[at] = verdict;
+        }
     }
     Ok(verdicts)
 }

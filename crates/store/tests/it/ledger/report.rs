@@ -6,7 +6,7 @@ use bugle_model::{Counts, Flow, Next, PushState, Timestamp, Verdict};
 use rstest::rstest;
 
 use super::world::{
-    ANDROID, Fate, World, app, channels, enter, ids, report_on, sent, settle, token_texts, tokens, total,
+    ANDROID, Fate, World, app, channels, enter, ids, report_on, sent, settle, token_texts, tokens, total, uid,
 };
 use crate::backend::Backend;
 
@@ -205,4 +205,76 @@ async fn a_batch_of_many_pages_is_written_in_steps_and_answered_in_order(
             }
         )
     );
+}
+
+/// Pushes that end alike are written together; among them those that something has happened to are told apart.
+#[rstest]
+#[tokio::test]
+async fn of_pushes_that_are_settled_together_each_ends_in_its_own_way(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
+    let world = World::new(backend).await;
+    for uid in ["well", "called-off", "strange", "begun", "whole", "refused"] {
+        let targets = if uid == "refused" { 100 } else { 2 };
+        world.accept(uid, tokens(targets)).await;
+    }
+    let mut late = world.push("late", tokens(2));
+    late.expires_at = Timestamp(world.now().0 + 1_000);
+    world.store().accept(late).await.unwrap();
+    let mut pages = world.take_due().await;
+    pages.sort_by_key(|page| page.id.push);
+    let [well, called_off, strange, begun, whole, refused, late] = &mut pages[..] else {
+        panic!("{} pages", pages.len());
+    };
+    world
+        .store()
+        .cancel(&app(), &uid("called-off"), world.now())
+        .await
+        .unwrap();
+    strange.epoch += 1;
+    let mut first = report_on(begun, Next::Continue);
+    enter(&mut first, &begun.targets[0], Fate::Sent);
+    assert_eq!(world.report(first.clone()).await, Verdict::Written(Flow::Running));
+    let mut rest = report_on(begun, Next::Settle);
+    rest.progress = first.progress;
+    enter(&mut rest, &begun.targets[1], Fate::Sent);
+    world.clock.advance(Duration::from_secs(2));
+    let mut reports = vec![
+        rest,
+        settle(late, |_| Fate::Failed),
+        settle(strange, |_| Fate::Sent),
+        settle(called_off, |_| Fate::Sent),
+        settle(refused, |_| Fate::Sent),
+        settle(whole, |_| Fate::Sent),
+        settle(well, |_| Fate::Sent),
+    ];
+    reports[4].payload = reports[4].answered;
+    let verdicts = world.store().report(reports.clone(), world.now()).await.unwrap();
+    assert_eq!(
+        verdicts,
+        [
+            Verdict::Written(Flow::Running),
+            Verdict::Written(Flow::Expired),
+            Verdict::Lost,
+            Verdict::Written(Flow::Cancelled),
+            Verdict::Written(Flow::Running),
+            Verdict::Written(Flow::Running),
+            Verdict::Written(Flow::Running),
+        ]
+    );
+    for (uid, state, sent) in [
+        ("begun", PushState::Done, 2),
+        ("late", PushState::Expired, 0),
+        ("strange", PushState::Running, 0),
+        ("called-off", PushState::Cancelled, 2),
+        ("refused", PushState::Rejected, 100),
+        ("whole", PushState::Done, 2),
+        ("well", PushState::Done, 2),
+    ] {
+        let status = world.status(uid).await;
+        assert_eq!((status.state, self::sent(&status)), (state, sent), "{uid}");
+        assert_eq!(status.ended_at.is_none(), uid == "strange", "{uid}");
+    }
+    let again = world.store().report(reports, world.now()).await.unwrap();
+    assert_eq!(again, [Verdict::Lost; 7], "each is settled once");
 }
