@@ -74,7 +74,11 @@ pub(super) fn options(key: &str, url: &DatabaseUrl) -> Result<PgConnectOptions> 
 
 /// Where that is, without a password.
 pub(super) fn place(options: &PgConnectOptions) -> String {
-    format!("{}:{}", options.get_host(), options.get_port())
+    let port = options.get_port();
+    match options.get_socket() {
+        Some(directory) => format!("{}/.s.PGSQL.{port}", directory.display()),
+        None => format!("{}:{port}", options.get_host()),
+    }
 }
 
 fn pools(config: &Config) -> PgPoolOptions {

@@ -38,7 +38,7 @@ pub(super) async fn forget_dead(conn: &mut PgConnection, deaths: &[Death]) -> Re
     // The condition holds for the row as it stands when it has been locked.
     let held: Vec<(i64, i32, i16, TokenHash, i64)> = sqlx::query_as(
         "SELECT d.key, d.app, d.provider, d.token_hash, d.updated_at
-         FROM unnest($1::integer[], $2::smallint[], $3::bytea[]) dead (app, provider, hash)
+         FROM (SELECT unnest($1::integer[]) AS app, unnest($2::smallint[]) AS provider, unnest($3::bytea[]) AS hash) AS dead
          JOIN devices d ON d.app = dead.app AND d.provider = dead.provider AND d.token_hash = dead.hash
          ORDER BY d.key FOR UPDATE OF d",
     )
@@ -98,7 +98,7 @@ impl<'a> Aside<'a> {
              SELECT d.app, d.id, d.provider, d.platform, d.platform_word, d.token, d.user_id, d.meta, d.timezone, d.locale, d.created_at, d.updated_at,
                 coalesce((SELECT json_agg(json_build_array(s.channel, s.origins)) FROM subscriptions s WHERE s.key = d.key), '[]'),
                 dead.push, dead.reason, dead.at
-             FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[]) dead (key, push, reason, at) JOIN devices d ON d.key = dead.key",
+             FROM (SELECT unnest($1::bigint[]) AS key, unnest($2::text[]) AS push, unnest($3::text[]) AS reason, unnest($4::bigint[]) AS at) AS dead JOIN devices d ON d.key = dead.key",
         )
         .bind(&self.keys)
         .bind(&self.pushes)
@@ -219,7 +219,7 @@ async fn resubscribe(conn: &mut PgConnection, alive: &BTreeMap<i64, (i64, i16)>)
     sqlx::query(
         "INSERT INTO subscriptions (app, channel, route, key, origins, token)
          SELECT g.app, s.value ->> 0, alive.route, alive.key, (s.value ->> 1)::smallint, covered_token(g.token)
-         FROM unnest($1::bigint[], $2::bigint[], $3::smallint[]) alive (seq, key, route) JOIN gone g ON g.seq = alive.seq
+         FROM (SELECT unnest($1::bigint[]) AS seq, unnest($2::bigint[]) AS key, unnest($3::smallint[]) AS route) AS alive JOIN gone g ON g.seq = alive.seq
          CROSS JOIN LATERAL json_array_elements(g.subscriptions::json) s",
     )
     .bind(&seqs)

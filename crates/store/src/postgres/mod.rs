@@ -6,6 +6,8 @@
 //!   leave a transaction in the middle, or strand a push that was written and not handed over.
 //! - Transactions lock rows in the order push, leg, page, device, each by key (`SELECT … ORDER BY key FOR UPDATE`), compute in Rust, and write many rows with one
 //!   statement over `unnest`. Victims of a deadlock are tried again (`shared`).
+//! - Arrays become rows in a select list (`SELECT unnest($1) AS a, unnest($2) AS b`), where they go on in step. In `FROM` the server would first write each of them into a
+//!   store of its own, which costs a third of a microsecond a value: a tenth of what an insert takes.
 //! - Leases are in the rows: `lease_until` on the database's clock, and `epoch`, the fence. What nobody may have at the same time is taken with `SKIP LOCKED`.
 //! - Single writes that arrive together share a transaction (`batch`): registrations, one-row pushes.
 //! - Statements read one table by one index each, or are tested for their plan. An audience is read from one index that covers it; merging channels is left to code,

@@ -76,7 +76,8 @@ pub(super) async fn declare(conn: &mut PgConnection, declared: Vec<Declared<'_>>
     sqlx::query(
         "INSERT INTO subscriptions (app, channel, route, key, origins, token)
          SELECT n.app, n.channel, n.route, n.key, n.origins, covered_token((SELECT token FROM devices d WHERE d.key = n.key))
-           FROM unnest($1::integer[], $2::text[], $3::smallint[], $4::bigint[], $5::smallint[]) n (app, channel, route, key, origins)
+           FROM (SELECT unnest($1::integer[]) AS app, unnest($2::text[]) AS channel, unnest($3::smallint[]) AS route, unnest($4::bigint[]) AS key,
+                        unnest($5::smallint[]) AS origins) AS n
          ON CONFLICT (app, channel, route, key) DO UPDATE SET origins = excluded.origins",
     )
     .bind(set.apps)
@@ -112,7 +113,8 @@ async fn delete(conn: &mut PgConnection, gone: Columns) -> Result<()> {
         return Ok(());
     }
     sqlx::query(
-        "DELETE FROM subscriptions s USING unnest($1::integer[], $2::text[], $3::smallint[], $4::bigint[]) n (app, channel, route, key)
+        "DELETE FROM subscriptions s USING (SELECT unnest($1::integer[]) AS app, unnest($2::text[]) AS channel, unnest($3::smallint[]) AS route,
+                                                   unnest($4::bigint[]) AS key) AS n
          WHERE s.app = n.app AND s.channel = n.channel AND s.route = n.route AND s.key = n.key",
     )
     .bind(gone.apps)

@@ -25,9 +25,9 @@ pub(super) async fn lock_known(
     let rows = sqlx::query(
         "SELECT d.key, d.app, d.id, d.provider, d.platform, d.platform_word, d.token, d.user_id, d.meta, d.timezone, d.locale,
             d.created_at, d.updated_at, d.token_hash
-         FROM (SELECT i.key FROM unnest($1::integer[], $2::text[]) named (app, id) JOIN devices i ON i.app = named.app AND i.id = named.id
+         FROM (SELECT i.key FROM (SELECT unnest($1::integer[]) AS app, unnest($2::text[]) AS id) AS named JOIN devices i ON i.app = named.app AND i.id = named.id
             UNION
-            SELECT t.key FROM unnest($3::integer[], $4::smallint[], $5::bytea[]) held (app, provider, hash)
+            SELECT t.key FROM (SELECT unnest($3::integer[]) AS app, unnest($4::smallint[]) AS provider, unnest($5::bytea[]) AS hash) AS held
             JOIN devices t ON t.app = held.app AND t.provider = held.provider AND t.token_hash = held.hash) known
          JOIN devices d ON d.key = known.key
          ORDER BY d.key FOR UPDATE OF d",
@@ -105,8 +105,9 @@ pub(super) async fn update(conn: &mut PgConnection, updated: &[(DeviceKey, &Entr
         .bind(
             "UPDATE devices d SET provider = n.provider, platform = n.platform, platform_word = n.word, token = n.token, token_hash = n.hash,
                 user_id = n.user_id, meta = n.meta, timezone = n.timezone, locale = n.locale, updated_at = n.at
-             FROM unnest($1::smallint[], $2::smallint[], $3::text[], $4::text[], $5::bytea[], $6::text[], $7::text[], $8::text[], $9::text[],
-                $10::bigint[], $11::bigint[]) n (provider, platform, word, token, hash, user_id, meta, timezone, locale, at, key)
+             FROM (SELECT unnest($1::smallint[]) AS provider, unnest($2::smallint[]) AS platform, unnest($3::text[]) AS word, unnest($4::text[]) AS token,
+                          unnest($5::bytea[]) AS hash, unnest($6::text[]) AS user_id, unnest($7::text[]) AS meta, unnest($8::text[]) AS timezone,
+                          unnest($9::text[]) AS locale, unnest($10::bigint[]) AS at, unnest($11::bigint[]) AS key) AS n
              WHERE d.key = n.key",
         )
         .bind(updated.iter().map(|(key, _)| key.0).collect::<Vec<_>>())
@@ -120,7 +121,7 @@ pub(super) async fn touch(conn: &mut PgConnection, touched: &[(DeviceKey, Timest
     if touched.is_empty() {
         return Ok(());
     }
-    sqlx::query("UPDATE devices d SET updated_at = n.at FROM unnest($1::bigint[], $2::bigint[]) n (key, at) WHERE d.key = n.key")
+    sqlx::query("UPDATE devices d SET updated_at = n.at FROM (SELECT unnest($1::bigint[]) AS key, unnest($2::bigint[]) AS at) AS n WHERE d.key = n.key")
         .bind(touched.iter().map(|(key, _)| key.0).collect::<Vec<_>>())
         .bind(touched.iter().map(|(_, at)| at.0).collect::<Vec<_>>())
         .execute(conn)
@@ -141,8 +142,9 @@ pub(super) async fn insert(conn: &mut PgConnection, new: &[New<'_>]) -> Result<B
         .bind(
             "INSERT INTO devices (provider, platform, platform_word, token, token_hash, user_id, meta, timezone, locale, created_at, updated_at, app, id)
              SELECT n.provider, n.platform, n.word, n.token, n.hash, n.user_id, n.meta, n.timezone, n.locale, n.at, n.at, n.app, n.id
-             FROM unnest($1::smallint[], $2::smallint[], $3::text[], $4::text[], $5::bytea[], $6::text[], $7::text[], $8::text[], $9::text[],
-                $10::bigint[], $11::integer[], $12::text[]) n (provider, platform, word, token, hash, user_id, meta, timezone, locale, at, app, id)
+             FROM (SELECT unnest($1::smallint[]) AS provider, unnest($2::smallint[]) AS platform, unnest($3::text[]) AS word, unnest($4::text[]) AS token,
+                          unnest($5::bytea[]) AS hash, unnest($6::text[]) AS user_id, unnest($7::text[]) AS meta, unnest($8::text[]) AS timezone,
+                          unnest($9::text[]) AS locale, unnest($10::bigint[]) AS at, unnest($11::integer[]) AS app, unnest($12::text[]) AS id) AS n
              ON CONFLICT DO NOTHING RETURNING app, id, key",
         )
         .bind(new.iter().map(|new| new.entry.app).collect::<Vec<_>>())

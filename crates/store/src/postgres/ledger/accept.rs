@@ -164,8 +164,8 @@ async fn insert_legs(
     sqlx::query(
         "INSERT INTO legs (push, route, app, due, closed, next_seq, targeted, outstanding, skipped)
          SELECT $1, route, $2, $3, closed, pages + 1, waiting + skipped, waiting, skipped
-           FROM unnest($4::smallint[], $5::boolean[], $6::bigint[], $7::bigint[], $8::bigint[])
-             AS new (route, closed, pages, waiting, skipped)",
+           FROM (SELECT unnest($4::smallint[]) AS route, unnest($5::boolean[]) AS closed, unnest($6::bigint[]) AS pages, unnest($7::bigint[]) AS waiting,
+                        unnest($8::bigint[]) AS skipped) AS new",
     )
     .bind(push.0)
     .bind(app)

@@ -179,12 +179,6 @@ impl Keys<'_> {
             }
         }
         let mut keys = Vec::new();
-        if let [only] = &mut self.streams[..] {
-            let upto = only.read.len().min(only.at + most);
-            keys.extend_from_slice(&only.read[only.at..upto]);
-            only.at = upto;
-            return Ok(keys);
-        }
         // Streams that still have something, until one runs dry: its next key may be the lowest.
         while keys.len() < most
             && let Some(key) = self.streams.iter().filter_map(Stream::head).min()

@@ -64,7 +64,7 @@ impl Step {
             .await?;
         let (of, routes): (Vec<i64>, Vec<i16>) = legs.into_iter().unzip();
         sqlx::query(
-            "UPDATE legs l SET closed = true FROM unnest($1::bigint[], $2::smallint[]) AS w (push, route)
+            "UPDATE legs l SET closed = true FROM (SELECT unnest($1::bigint[]) AS push, unnest($2::smallint[]) AS route) AS w
               WHERE l.push = w.push AND l.route = w.route AND NOT l.closed",
         )
         .bind(of)

@@ -81,7 +81,7 @@ async fn extend_own(
     }
     let rows: Vec<(i64, i64, String, i64)> = sqlx::query_as(
         "WITH held AS MATERIALIZED (
-            SELECT p.key FROM unnest($1::bigint[], $2::bigint[]) AS w(key, epoch) JOIN pushes p ON p.key = w.key
+            SELECT p.key FROM (SELECT unnest($1::bigint[]) AS key, unnest($2::bigint[]) AS epoch) AS w JOIN pushes p ON p.key = w.key
              WHERE p.epoch = w.epoch AND p.lease_until IS NOT NULL AND p.page_due IS NOT NULL
              ORDER BY p.key FOR UPDATE OF p)
          UPDATE pushes p SET lease_until = greatest(p.lease_until, clock_timestamp() + $3 * interval '1 microsecond')
@@ -114,7 +114,7 @@ async fn extend_pages(
     let names = Names::of(pages.iter().map(|(page, _)| *page));
     let found: Vec<(i64, i16, i64, i64)> = sqlx::query_as(
         "WITH held AS MATERIALIZED (
-            SELECT p.id FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::bigint[]) AS w(push, route, seq, epoch)
+            SELECT p.id FROM (SELECT unnest($1::bigint[]) AS push, unnest($2::smallint[]) AS route, unnest($3::bigint[]) AS seq, unnest($4::bigint[]) AS epoch) AS w
               JOIN pages p ON p.push = w.push AND p.route = w.route AND p.seq = w.seq
              WHERE p.epoch = w.epoch AND p.lease_until IS NOT NULL
              ORDER BY p.id FOR UPDATE OF p)

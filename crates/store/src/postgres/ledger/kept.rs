@@ -194,7 +194,7 @@ pub(super) async fn give_up(shared: &Shared, mut pushes: Vec<KeptPush>) -> Resul
 async fn release(conn: &mut PgConnection, keys: Vec<i64>, takers: Vec<i64>) -> Result<()> {
     sqlx::query(
         "WITH kept AS MATERIALIZED (
-            SELECT p.key FROM unnest($1::bigint[], $2::bigint[]) AS w(key, taker) JOIN pushes p ON p.key = w.key
+            SELECT p.key FROM (SELECT unnest($1::bigint[]) AS key, unnest($2::bigint[]) AS taker) AS w JOIN pushes p ON p.key = w.key
              WHERE p.taker = w.taker ORDER BY p.key FOR UPDATE OF p)
          UPDATE pushes p SET lease_until = NULL FROM kept WHERE p.key = kept.key",
     )

@@ -106,7 +106,7 @@ impl Writes {
         if !self.grown.is_empty() {
             sqlx::query(
                 "UPDATE page_targets t SET targets = w.targets
-                   FROM unnest($1::bigint[], $2::bytea[]) AS w(page, targets) WHERE t.page = w.page",
+                   FROM (SELECT unnest($1::bigint[]) AS page, unnest($2::bytea[]) AS targets) AS w WHERE t.page = w.page",
             )
             .bind(&self.grown)
             .bind(&self.grown_targets)
@@ -115,7 +115,7 @@ impl Writes {
             // Whoever held it when its lease expired must not settle it as it was: another epoch.
             sqlx::query(
                 "UPDATE pages p SET expected = w.expected, epoch = p.epoch + 1, lease_until = NULL
-                   FROM unnest($1::bigint[], $2::bigint[]) AS w(id, expected) WHERE p.id = w.id",
+                   FROM (SELECT unnest($1::bigint[]) AS id, unnest($2::bigint[]) AS expected) AS w WHERE p.id = w.id",
             )
             .bind(&self.grown)
             .bind(&self.expected)

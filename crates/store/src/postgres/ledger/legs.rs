@@ -78,7 +78,7 @@ pub(super) async fn read(conn: &mut PgConnection, keys: &[LegKey]) -> Result<BTr
     let (pushes, routes) = columns(keys);
     let rows = sqlx::query(
         "SELECT l.push, l.route, l.closed, l.next_seq, l.outstanding, l.answered, l.payload, l.rejected, l.ended_at
-           FROM unnest($1::bigint[], $2::smallint[]) AS w(push, route)
+           FROM (SELECT unnest($1::bigint[]) AS push, unnest($2::smallint[]) AS route) AS w
            JOIN legs l ON l.push = w.push AND l.route = w.route",
     )
     .bind(pushes)
@@ -93,7 +93,7 @@ pub(super) async fn lock(conn: &mut PgConnection, keys: &[LegKey]) -> Result<BTr
     let (pushes, routes) = columns(keys);
     let rows = sqlx::query(
         "SELECT l.push, l.route, l.closed, l.next_seq, l.outstanding, l.answered, l.payload, l.rejected, l.ended_at
-           FROM unnest($1::bigint[], $2::smallint[]) AS w(push, route)
+           FROM (SELECT unnest($1::bigint[]) AS push, unnest($2::smallint[]) AS route) AS w
            JOIN legs l ON l.push = w.push AND l.route = w.route
           ORDER BY l.push, l.route FOR UPDATE OF l",
     )
@@ -108,7 +108,7 @@ pub(super) async fn lock(conn: &mut PgConnection, keys: &[LegKey]) -> Result<BTr
 pub(super) async fn without_pages(conn: &mut PgConnection, keys: &[LegKey]) -> Result<Vec<LegKey>> {
     let (pushes, routes) = columns(keys);
     let rows: Vec<(i64, i16)> = sqlx::query_as(
-        "SELECT w.push, w.route FROM unnest($1::bigint[], $2::smallint[]) AS w(push, route)
+        "SELECT w.push, w.route FROM (SELECT unnest($1::bigint[]) AS push, unnest($2::smallint[]) AS route) AS w
           WHERE NOT EXISTS (SELECT 1 FROM pages p WHERE p.push = w.push AND p.route = w.route)",
     )
     .bind(pushes)
@@ -143,11 +143,11 @@ pub(super) async fn write(conn: &mut PgConnection, entries: &[Entry<'_>]) -> Res
                                 sent, failed, invalid, skipped, expired, cancelled, answered, payload)
          SELECT push, route, app, 0, closed, next_seq, rejected, ended_at, targeted, outstanding,
                 sent, failed, invalid, skipped, expired, cancelled, answered, payload
-           FROM unnest($1::bigint[], $2::smallint[], $3::integer[], $4::boolean[], $5::bigint[], $6::boolean[], $7::bigint[],
-                       $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[],
-                       $15::bigint[], $16::bigint[], $17::bigint[])
-             AS w(push, route, app, closed, next_seq, rejected, ended_at, targeted, outstanding,
-                  sent, failed, invalid, skipped, expired, cancelled, answered, payload)
+           FROM (SELECT unnest($1::bigint[]) AS push, unnest($2::smallint[]) AS route, unnest($3::integer[]) AS app, unnest($4::boolean[]) AS closed,
+                        unnest($5::bigint[]) AS next_seq, unnest($6::boolean[]) AS rejected, unnest($7::bigint[]) AS ended_at, unnest($8::bigint[]) AS targeted,
+                        unnest($9::bigint[]) AS outstanding, unnest($10::bigint[]) AS sent, unnest($11::bigint[]) AS failed, unnest($12::bigint[]) AS invalid,
+                        unnest($13::bigint[]) AS skipped, unnest($14::bigint[]) AS expired, unnest($15::bigint[]) AS cancelled, unnest($16::bigint[]) AS answered,
+                        unnest($17::bigint[]) AS payload) AS w
          ON CONFLICT (push, route) DO UPDATE SET
             closed = excluded.closed, next_seq = excluded.next_seq, rejected = excluded.rejected, ended_at = excluded.ended_at,
             targeted = l.targeted + excluded.targeted, outstanding = l.outstanding + excluded.outstanding,

@@ -44,9 +44,9 @@ pub(super) async fn insert(conn: &mut PgConnection, pages: &[NewPage]) -> Result
     let inserted: Vec<(i64, i64, i16, i64)> = sqlx::query_as(
         "INSERT INTO pages (push, route, seq, app, lane, due, after_key, upto_key, expected)
          SELECT push, route, seq, app, lane, due, after_key, upto_key, expected
-           FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::integer[], $5::smallint[], $6::bigint[],
-                       $7::bigint[], $8::bigint[], $9::bigint[])
-             AS w(push, route, seq, app, lane, due, after_key, upto_key, expected)
+           FROM (SELECT unnest($1::bigint[]) AS push, unnest($2::smallint[]) AS route, unnest($3::bigint[]) AS seq, unnest($4::integer[]) AS app,
+                        unnest($5::smallint[]) AS lane, unnest($6::bigint[]) AS due, unnest($7::bigint[]) AS after_key, unnest($8::bigint[]) AS upto_key,
+                        unnest($9::bigint[]) AS expected) AS w
          RETURNING id, push, route, seq",
     )
     .bind(pages.iter().map(|p| p.id.push.0).collect::<Vec<_>>())
@@ -89,7 +89,7 @@ pub(super) async fn insert_explicit(conn: &mut PgConnection, pages: &[NewPage], 
         return Ok(());
     }
     let rows = insert(conn, pages).await?;
-    sqlx::query("INSERT INTO page_targets (page, targets) SELECT page, targets FROM unnest($1::bigint[], $2::bytea[]) AS w(page, targets)")
+    sqlx::query("INSERT INTO page_targets (page, targets) SELECT page, targets FROM (SELECT unnest($1::bigint[]) AS page, unnest($2::bytea[]) AS targets) AS w")
         .bind(rows)
         .bind(targets)
         .execute(conn)

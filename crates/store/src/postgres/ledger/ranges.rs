@@ -47,7 +47,7 @@ async fn cuts(
     let read: Vec<Cut> = sqlx::query_as(
         "WITH RECURSIVE cut AS (
             SELECT route, bound, cursor AS upto, 0::bigint AS asked, 0::bigint AS found, wanted AS rest
-              FROM unnest($3::smallint[], $4::bigint[], $5::bigint[], $6::bigint[]) AS w(route, cursor, bound, wanted)
+              FROM (SELECT unnest($3::smallint[]) AS route, unnest($4::bigint[]) AS cursor, unnest($5::bigint[]) AS bound, unnest($6::bigint[]) AS wanted) AS w
             UNION ALL
             SELECT c.route, c.bound, n.upto, a.asked, n.found, c.rest - a.asked
               FROM cut c

@@ -204,8 +204,8 @@ async fn write_own_pages(conn: &mut PgConnection, own: &[OwnEnd], now: Timestamp
         sqlx::query(
             "UPDATE pushes p SET page_due = NULL, lease_until = NULL, progress = w.progress, answered = w.answered, payload = w.payload,
                                  state = w.state, ended_at = $6, channels = NULL, targets = NULL, body = NULL
-               FROM unnest($1::bigint[], $2::bytea[], $3::bigint[], $4::bigint[], $5::text[])
-                 AS w(key, progress, answered, payload, state)
+               FROM (SELECT unnest($1::bigint[]) AS key, unnest($2::bytea[]) AS progress, unnest($3::bigint[]) AS answered, unnest($4::bigint[]) AS payload,
+                            unnest($5::text[]) AS state) AS w
               WHERE p.key = w.key",
         )
         .bind(over.iter().map(|o| o.key.0).collect::<Vec<_>>())
@@ -221,7 +221,7 @@ async fn write_own_pages(conn: &mut PgConnection, own: &[OwnEnd], now: Timestamp
         sqlx::query(
             "UPDATE pushes p SET page_due = NULL, lease_until = NULL, progress = w.progress, answered = w.answered, payload = w.payload,
                                  targets = NULL
-               FROM unnest($1::bigint[], $2::bytea[], $3::bigint[], $4::bigint[]) AS w(key, progress, answered, payload)
+               FROM (SELECT unnest($1::bigint[]) AS key, unnest($2::bytea[]) AS progress, unnest($3::bigint[]) AS answered, unnest($4::bigint[]) AS payload) AS w
               WHERE p.key = w.key",
         )
         .bind(goes_on.iter().map(|o| o.key.0).collect::<Vec<_>>())
@@ -257,7 +257,7 @@ async fn end_pushes(conn: &mut PgConnection, touched: &BTreeSet<PushKey>, now: T
     }
     sqlx::query(
         "UPDATE pushes p SET state = w.state, ended_at = $3, channels = NULL, targets = NULL, body = NULL
-           FROM unnest($1::bigint[], $2::text[]) AS w(key, state) WHERE p.key = w.key",
+           FROM (SELECT unnest($1::bigint[]) AS key, unnest($2::text[]) AS state) AS w WHERE p.key = w.key",
     )
     .bind(&over)
     .bind(&states)

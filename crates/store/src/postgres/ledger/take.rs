@@ -166,7 +166,7 @@ async fn lease_pages(conn: &mut PgConnection, wanted: &Wanted) -> Result<Vec<Pag
     }
     let rows = sqlx::query(
         "WITH free AS MATERIALIZED (
-            SELECT p.id FROM unnest($1::bigint[], $2::smallint[], $3::bigint[]) AS w(push, route, seq)
+            SELECT p.id FROM (SELECT unnest($1::bigint[]) AS push, unnest($2::smallint[]) AS route, unnest($3::bigint[]) AS seq) AS w
               JOIN pages p ON p.push = w.push AND p.route = w.route AND p.seq = w.seq
              WHERE p.lease_until IS NULL OR p.lease_until < clock_timestamp()
              ORDER BY p.id FOR UPDATE OF p SKIP LOCKED)
@@ -197,7 +197,7 @@ fn release(conn: &mut PgConnection, wanted: Arc<Wanted>) -> BoxFuture<'_, Result
         .await?;
         sqlx::query(
             "WITH asked AS MATERIALIZED (
-                SELECT p.id, p.taker FROM unnest($1::bigint[], $2::smallint[], $3::bigint[]) AS w(push, route, seq)
+                SELECT p.id, p.taker FROM (SELECT unnest($1::bigint[]) AS push, unnest($2::smallint[]) AS route, unnest($3::bigint[]) AS seq) AS w
                   JOIN pages p ON p.push = w.push AND p.route = w.route AND p.seq = w.seq
                  ORDER BY p.id FOR UPDATE OF p)
              UPDATE pages p SET lease_until = NULL FROM asked WHERE p.id = asked.id AND asked.taker = $4",

@@ -130,7 +130,7 @@ pub(super) async fn by_ids(
     }
     let rows = sqlx::query(
         "SELECT d.key, d.provider, d.platform, d.token, d.app, d.id
-           FROM unnest($1::integer[], $2::text[]) AS w(app, id) JOIN devices d ON d.app = w.app AND d.id = w.id",
+           FROM (SELECT unnest($1::integer[]) AS app, unnest($2::text[]) AS id) AS w JOIN devices d ON d.app = w.app AND d.id = w.id",
     )
     .bind(apps)
     .bind(ids)

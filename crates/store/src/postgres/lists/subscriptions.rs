@@ -126,7 +126,7 @@ async fn merge(
         };
         let after = |channel: &String| place.key - i64::from(*channel > place.channel);
         let rows: Vec<Named> = sqlx::query_as(
-            "SELECT s.key, s.channel FROM unnest($2::text[], $3::smallint[], $4::bigint[]) pair (channel, route, after)
+            "SELECT s.key, s.channel FROM (SELECT unnest($2::text[]) AS channel, unnest($3::smallint[]) AS route, unnest($4::bigint[]) AS after) AS pair
              CROSS JOIN LATERAL (SELECT key, channel FROM subscriptions
                 WHERE app = $1 AND channel = pair.channel AND route = pair.route AND key > pair.after AND key <= $5
                 ORDER BY key LIMIT $6) s

@@ -120,6 +120,13 @@ async fn a_server_that_is_not_there_is_named() {
 }
 
 #[tokio::test]
+async fn a_socket_that_is_not_there_is_named() {
+    let text = refusal(&config("postgres://bugle:geheim@localhost:5433/bugle?host=/nowhere")).await;
+    assert!(text.contains("/nowhere/.s.PGSQL.5433"), "{text}");
+    assert!(text.contains("No such file") && !text.contains("geheim"), "{text}");
+}
+
+#[tokio::test]
 async fn a_database_that_is_not_there_is_named() {
     let database = database();
     let url = database.url().replace(database.name(), "no_such_database");

@@ -29,7 +29,7 @@ const MAY_SORT: &[(&str, &str)] = &[
         "locks of a step, by key",
     ),
     (
-        "SELECT s.key, s.channel FROM unnest",
+        "SELECT s.key, s.channel FROM (SELECT unnest",
         "a page out of each channel's next rows",
     ),
     ("INSERT INTO devices (app, id,", "a step of those who come back"),
@@ -44,7 +44,7 @@ const INDEXES: &[(&str, &str)] = &[
     ("SELECT key, provider, platform FROM devices", "devices_by_id"),
     ("SELECT key, updated_at FROM devices", "devices_pkey"),
     ("SELECT seq, gone_at", "gone_by_time"),
-    ("SELECT s.key, s.channel FROM unnest", "subscriptions_pkey"),
+    ("SELECT s.key, s.channel FROM (SELECT unnest", "subscriptions_pkey"),
     ("SELECT key, channel, origins", "subscriptions_by_device"),
     (
         "SELECT key, channel FROM subscriptions WHERE key",

@@ -215,9 +215,10 @@ impl Group {
              SELECT app, uid, hash, 'running', lane, providers, created_at, due, expires_at,
                     due, route, expected, targets, body, kept::integer,
                     CASE WHEN kept THEN clock_timestamp() + $14 * interval '1 microsecond' END, $15
-               FROM unnest($1::integer[], $2::text[], $3::bytea[], $4::smallint[], $5::bigint[], $6::bigint[], $7::bigint[],
-                           $8::bigint[], $9::smallint[], $10::bigint[], $11::bytea[], $12::bytea[], $13::boolean[])
-                 AS new (app, uid, hash, lane, providers, created_at, due, expires_at, route, expected, targets, body, kept)
+               FROM (SELECT unnest($1::integer[]) AS app, unnest($2::text[]) AS uid, unnest($3::bytea[]) AS hash, unnest($4::smallint[]) AS lane,
+                            unnest($5::bigint[]) AS providers, unnest($6::bigint[]) AS created_at, unnest($7::bigint[]) AS due, unnest($8::bigint[]) AS expires_at,
+                            unnest($9::smallint[]) AS route, unnest($10::bigint[]) AS expected, unnest($11::bytea[]) AS targets, unnest($12::bytea[]) AS body,
+                            unnest($13::boolean[]) AS kept) AS new
              ON CONFLICT (app, uid) DO NOTHING RETURNING key, app, uid",
         )
         .bind(self.column(which, |push| push.app))
@@ -248,7 +249,7 @@ impl Group {
     /// The pushes that have the uids of these, as far as there are any.
     async fn look_up(&self, conn: &mut PgConnection, which: &[usize]) -> Result<Vec<(usize, Known)>> {
         let rows = sqlx::query(
-            "SELECT p.app, p.uid, p.key, p.hash, p.taker FROM unnest($1::integer[], $2::text[]) AS w(app, uid)
+            "SELECT p.app, p.uid, p.key, p.hash, p.taker FROM (SELECT unnest($1::integer[]) AS app, unnest($2::text[]) AS uid) AS w
                JOIN pushes p ON p.app = w.app AND p.uid = w.uid",
         )
         .bind(self.column(which, |push| push.app))

@@ -30,8 +30,8 @@ pub(super) async fn end(conn: &mut PgConnection, reports: &[Report], now: Timest
     let ended: Vec<(i64, i64)> = sqlx::query_as(
         "UPDATE pushes p SET page_due = NULL, lease_until = NULL, progress = w.progress, answered = w.answered, payload = w.payload,
                              state = w.state, ended_at = $7, channels = NULL, targets = NULL, body = NULL
-           FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::bigint[], $5::bigint[], $6::text[])
-             AS w(key, epoch, progress, answered, payload, state)
+           FROM (SELECT unnest($1::bigint[]) AS key, unnest($2::bigint[]) AS epoch, unnest($3::bytea[]) AS progress, unnest($4::bigint[]) AS answered,
+                        unnest($5::bigint[]) AS payload, unnest($6::text[]) AS state) AS w
           WHERE p.key = w.key AND p.epoch = w.epoch AND p.page_due IS NOT NULL AND p.lease_until IS NOT NULL
             AND p.state = 'running' AND p.expires_at > $7 AND p.answered = 0
          RETURNING p.key, p.expected",

@@ -107,7 +107,7 @@ async fn lock_pages(conn: &mut PgConnection, reports: &[Report]) -> Result<HashM
     // Their progress is about to be replaced.
     let rows = sqlx::query(
         "SELECT p.id, p.push, p.route, p.seq, p.expected, p.after_key, p.upto_key, NULL::bytea, p.epoch, p.lease_until IS NOT NULL
-           FROM unnest($1::bigint[], $2::smallint[], $3::bigint[]) AS w(push, route, seq)
+           FROM (SELECT unnest($1::bigint[]) AS push, unnest($2::smallint[]) AS route, unnest($3::bigint[]) AS seq) AS w
            JOIN pages p ON p.push = w.push AND p.route = w.route AND p.seq = w.seq
           ORDER BY p.id FOR UPDATE OF p",
     )

@@ -30,7 +30,7 @@ impl Writes {
             sqlx::query(
                 "UPDATE pages p SET progress = w.progress, due = coalesce(w.due, p.due),
                                     lease_until = CASE WHEN w.due IS NULL THEN p.lease_until END
-                   FROM unnest($1::bigint[], $2::bytea[], $3::bigint[]) AS w(id, progress, due) WHERE p.id = w.id",
+                   FROM (SELECT unnest($1::bigint[]) AS id, unnest($2::bytea[]) AS progress, unnest($3::bigint[]) AS due) AS w WHERE p.id = w.id",
             )
             .bind(self.pages.iter().map(|page| page.0).collect::<Vec<_>>())
             .bind(self.pages.iter().map(|page| page.1.as_slice()).collect::<Vec<_>>())
@@ -43,8 +43,8 @@ impl Writes {
                 "UPDATE pushes p SET progress = w.progress, answered = w.answered, payload = w.payload,
                                      page_due = coalesce(w.due, p.page_due),
                                      lease_until = CASE WHEN w.due IS NULL THEN p.lease_until END
-                   FROM unnest($1::bigint[], $2::bytea[], $3::bigint[], $4::bigint[], $5::bigint[])
-                     AS w(key, progress, answered, payload, due)
+                   FROM (SELECT unnest($1::bigint[]) AS key, unnest($2::bytea[]) AS progress, unnest($3::bigint[]) AS answered, unnest($4::bigint[]) AS payload,
+                                unnest($5::bigint[]) AS due) AS w
                   WHERE p.key = w.key",
             )
             .bind(self.own.iter().map(|own| own.key.0).collect::<Vec<_>>())
