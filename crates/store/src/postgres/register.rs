@@ -70,7 +70,7 @@ type Answer = Option<Registered>;
 /// Takes registrations and writes them in groups.
 pub(super) type Registrar = Batcher<Arc<Entry>, Result<Answer>>;
 
-/// So many groups are under way at most: while one waits for the disk, the next is put together.
+/// So many groups are under way at most.
 const GROUPS: usize = 2;
 /// Registrations in a group at most.
 const GROUP: usize = 128;
@@ -82,7 +82,7 @@ pub(super) fn start(shared: &Arc<Shared>, runtime: &tokio::runtime::Handle) -> R
         let shared = Arc::clone(&shared);
         Box::pin(async move { write_group(&shared, jobs).await })
     });
-    Batcher::start(runtime, GROUPS, GROUP, &write)
+    Batcher::start(runtime, GROUPS, GROUP, write)
 }
 
 /// Has a registration written, however often it must wait for its turn.

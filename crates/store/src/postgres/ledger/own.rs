@@ -17,8 +17,8 @@ use crate::postgres::shared::Shared;
 const GROUP: usize = 256;
 /// … and bytes of their targets and bodies, where it has more than one.
 const GROUP_BYTES: usize = 4 << 20;
-/// While one group is committed, another one gathers.
-const WORKERS: usize = 2;
+/// So many groups are under way at most.
+const GROUPS: usize = 2;
 
 /// Takes pushes that are their own page.
 pub(in crate::postgres) type Accepts = Batcher<OwnPush, Result<Accepted>>;
@@ -91,7 +91,7 @@ pub(in crate::postgres) fn start(runtime: &Handle, shared: &Arc<Shared>) -> Acce
         let shared = Arc::clone(&shared);
         Box::pin(async move { Ok(write_groups(&shared, pushes).await) })
     });
-    Batcher::start(runtime, WORKERS, GROUP, &write)
+    Batcher::start(runtime, GROUPS, GROUP, write)
 }
 
 /// Writes what has arrived, in as many statements as its size asks for. One answer per push, in order.
