@@ -1,14 +1,15 @@
 //! Puts single writes that arrive together into one transaction.
 //!
 //! What a transaction costs is mostly its ways to the server, so a crowd is best served by few large groups: while a group is written, what arrives gathers, and is written next.
-//! Only while the crowd is small does a second group not wait for the first, since nothing is saved by that; nor does a full one. Nobody waits for company otherwise. A job
-//! whose caller has gone away is written all the same. The channel is bounded: callers wait for room.
+//! Only while the crowd is small does a second group not wait for the first, since nothing is saved by that; nor does a full one, or one whose predecessor has only the disk
+//! to wait for. Nobody waits for company otherwise. A job whose caller has gone away is written all the same. The channel is bounded: callers wait for room.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::{Error, Result};
@@ -23,7 +24,33 @@ const SMALL: usize = 8;
 type Asked<J, R> = (J, oneshot::Sender<Result<R>>);
 
 /// A write that is done for many at once: answers one result per job, in order, or an error that is everybody's.
-pub(super) type Write<J, R> = Arc<dyn Fn(Vec<J>) -> BoxFuture<'static, Result<Vec<R>>> + Send + Sync>;
+pub(super) type Write<J, R> = Arc<dyn Fn(Vec<J>, Turn) -> BoxFuture<'static, Result<Vec<R>>> + Send + Sync>;
+
+/// A group's turn, which it may pass on before it is done.
+#[derive(Clone, Default)]
+pub(super) struct Turn {
+    passed: Arc<AtomicBool>,
+    bell: Arc<Notify>,
+}
+
+impl Turn {
+    /// All that is left is the server's: the next group may begin.
+    pub(super) fn pass(&self) {
+        self.passed.store(true, Ordering::Relaxed);
+        self.bell.notify_one();
+    }
+
+    fn next(&self) -> Self {
+        Self {
+            passed: Arc::default(),
+            bell: Arc::clone(&self.bell),
+        }
+    }
+
+    fn is_passed(&self) -> bool {
+        self.passed.load(Ordering::Relaxed)
+    }
+}
 
 /// Takes jobs of one kind.
 pub(super) struct Batcher<J, R> {
@@ -54,26 +81,27 @@ async fn dispatch<J: Send + 'static, R: Send + 'static>(
     write: Write<J, R>,
 ) {
     let (mut at_work, mut open) = (JoinSet::new(), true);
-    // The size of the group that was begun last, and the next one.
-    let (mut last, mut group) = (0, Vec::with_capacity(most));
+    // Turn and size of the group that was begun last, and the next one.
+    let (mut turn, mut last, mut group) = (Turn::default(), 0, Vec::with_capacity(most));
     while open || !group.is_empty() || !at_work.is_empty() {
-        let may_begin = at_work.is_empty() || (at_work.len() < groups && (last < SMALL || group.len() == most));
-        if may_begin && !group.is_empty() {
-            last = group.len();
+        let need_not_wait = last < SMALL || group.len() == most || turn.is_passed();
+        if !group.is_empty() && (at_work.is_empty() || (at_work.len() < groups && need_not_wait)) {
+            (turn, last) = (turn.next(), group.len());
             let jobs = std::mem::replace(&mut group, Vec::with_capacity(most));
-            at_work.spawn(write_group(jobs, Arc::clone(&write)));
+            at_work.spawn(write_group(jobs, turn.clone(), Arc::clone(&write)));
         }
         let room = most - group.len();
         tokio::select! {
             _ = at_work.join_next(), if !at_work.is_empty() => {}
+            () = turn.bell.notified(), if !at_work.is_empty() => {}
             arrived = waiting.recv_many(&mut group, room), if open && room > 0 => open = arrived > 0,
         }
     }
 }
 
-async fn write_group<J, R>(group: Vec<Asked<J, R>>, write: Write<J, R>) {
+async fn write_group<J, R>(group: Vec<Asked<J, R>>, turn: Turn, write: Write<J, R>) {
     let (jobs, answers): (Vec<J>, Vec<_>) = group.into_iter().unzip();
-    match write(jobs).await {
+    match write(jobs, turn).await {
         Ok(results) => {
             for (answer, result) in answers.into_iter().zip(results) {
                 let _ = answer.send(Ok(result));
@@ -113,15 +141,18 @@ mod tests {
         batcher: Arc<Batcher<usize, usize>>,
         groups: Arc<Mutex<Vec<Vec<usize>>>>,
         ends: Arc<Semaphore>,
+        turns: Arc<Mutex<Vec<Turn>>>,
         callers: JoinSet<usize>,
     }
 
     impl Held {
         fn new() -> Self {
             let (groups, ends) = (Arc::<Mutex<Vec<Vec<usize>>>>::default(), Arc::new(Semaphore::new(0)));
-            let (begun, allowed) = (Arc::clone(&groups), Arc::clone(&ends));
-            let write: Write<usize, usize> = Arc::new(move |jobs| {
+            let turns = Arc::<Mutex<Vec<Turn>>>::default();
+            let (begun, allowed, given) = (Arc::clone(&groups), Arc::clone(&ends), Arc::clone(&turns));
+            let write: Write<usize, usize> = Arc::new(move |jobs, turn| {
                 begun.lock().unwrap().push(jobs.clone());
+                given.lock().unwrap().push(turn);
                 let allowed = Arc::clone(&allowed);
                 Box::pin(async move {
                     allowed.acquire().await.unwrap().forget();
@@ -132,6 +163,7 @@ mod tests {
                 batcher: Arc::new(Batcher::start(&Handle::current(), GROUPS, MOST, write)),
                 groups,
                 ends,
+                turns,
                 callers: JoinSet::new(),
             }
         }
@@ -186,6 +218,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_next_group_begins_when_the_last_one_passes_its_turn() {
+        let mut held = Held::new();
+        held.ask(0..20).await;
+        held.ask(20..35).await;
+        let first = held.turns.lock().unwrap()[0].clone();
+        first.pass();
+        settle().await;
+        assert_eq!(held.sizes(), [20, 15]);
+        held.ask(35..50).await;
+        first.pass();
+        settle().await;
+        assert_eq!(held.sizes(), [20, 15], "there are two groups at a time at most");
+        held.end_one().await;
+        assert_eq!(held.sizes(), [20, 15], "it is the second one's turn");
+        held.end_one().await;
+        assert_eq!(held.sizes(), [20, 15, 15]);
+    }
+
+    #[tokio::test]
     async fn a_full_group_does_not_wait() {
         let mut held = Held::new();
         held.ask(0..20).await;
@@ -209,7 +260,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_error_is_everybodys() {
-        let write: Write<(), ()> = Arc::new(|_| Box::pin(async { Err(Error::Unavailable("the disk is full".into())) }));
+        let write: Write<(), ()> =
+            Arc::new(|_, _| Box::pin(async { Err(Error::Unavailable("the disk is full".into())) }));
         let batcher = Batcher::start(&Handle::current(), GROUPS, MOST, write);
         let (one, other) = tokio::join!(batcher.run(()), batcher.run(()));
         for answer in [one, other] {

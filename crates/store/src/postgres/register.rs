@@ -13,7 +13,7 @@ use std::time::Instant;
 use bugle_model::{DeviceId, DeviceKey, Registration, Route, Timestamp};
 use sqlx::PgConnection;
 
-use super::batch::{Batcher, Write};
+use super::batch::{Batcher, Turn, Write};
 use super::failure::{Raced, is_of_the_data};
 use super::rows::{Stored, TokenHash, token_hash};
 use super::shared::Shared;
@@ -78,9 +78,9 @@ const GROUP: usize = 128;
 /// Starts the tasks that write groups.
 pub(super) fn start(shared: &Arc<Shared>, runtime: &tokio::runtime::Handle) -> Registrar {
     let shared = Arc::clone(shared);
-    let write: Write<Arc<Entry>, Result<Answer>> = Arc::new(move |jobs| {
+    let write: Write<Arc<Entry>, Result<Answer>> = Arc::new(move |jobs, turn| {
         let shared = Arc::clone(&shared);
-        Box::pin(async move { write_group(&shared, jobs).await })
+        Box::pin(async move { write_group(&shared, jobs, &turn).await })
     });
     Batcher::start(runtime, GROUPS, GROUP, write)
 }
@@ -98,10 +98,10 @@ pub(super) async fn register(registrar: &Registrar, shared: &Shared, entry: Entr
     }
 }
 
-async fn write_group(shared: &Shared, jobs: Vec<Arc<Entry>>) -> Result<Vec<Result<Answer>>> {
+async fn write_group(shared: &Shared, jobs: Vec<Arc<Entry>>, turn: &Turn) -> Result<Vec<Result<Answer>>> {
     let begun = Instant::now();
     let jobs = Arc::new(jobs);
-    match transaction(shared, Arc::clone(&jobs)).await {
+    match transaction(shared, Arc::clone(&jobs), turn).await {
         Ok(answers) => {
             metrics::committed(answers.iter().flatten().count(), begun.elapsed());
             Ok(answers.into_iter().map(Ok).collect())
@@ -109,7 +109,7 @@ async fn write_group(shared: &Shared, jobs: Vec<Arc<Entry>>) -> Result<Vec<Resul
         Err(error) if jobs.len() > 1 && is_of_the_data(&error) => {
             let mut answers = Vec::with_capacity(jobs.len());
             for job in &*jobs {
-                let alone = transaction(shared, Arc::new(vec![Arc::clone(job)])).await;
+                let alone = transaction(shared, Arc::new(vec![Arc::clone(job)]), turn).await;
                 answers.push(alone.map(|mut answers| answers.pop().flatten()));
             }
             Ok(answers)
@@ -118,10 +118,16 @@ async fn write_group(shared: &Shared, jobs: Vec<Arc<Entry>>) -> Result<Vec<Resul
     }
 }
 
-async fn transaction(shared: &Shared, jobs: Arc<Vec<Arc<Entry>>>) -> Result<Vec<Answer>> {
+async fn transaction(shared: &Shared, jobs: Arc<Vec<Arc<Entry>>>, turn: &Turn) -> Result<Vec<Answer>> {
+    let turn = turn.clone();
     let write = shared.write(move |tx| {
-        let jobs = Arc::clone(&jobs);
-        Box::pin(async move { write(tx.conn(), &jobs).await })
+        let (jobs, turn) = (Arc::clone(&jobs), turn.clone());
+        Box::pin(async move {
+            let written = write(tx.conn(), &jobs).await;
+            // What is left is the commit.
+            turn.pass();
+            written
+        })
     });
     write.await
 }

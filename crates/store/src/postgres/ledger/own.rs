@@ -87,7 +87,7 @@ impl OwnPush {
 /// Starts the writers of pushes that are their own page.
 pub(in crate::postgres) fn start(runtime: &Handle, shared: &Arc<Shared>) -> Accepts {
     let shared = Arc::clone(shared);
-    let write: batch::Write<OwnPush, Result<Accepted>> = Arc::new(move |pushes| {
+    let write: batch::Write<OwnPush, Result<Accepted>> = Arc::new(move |pushes, _| {
         let shared = Arc::clone(&shared);
         Box::pin(async move { Ok(write_groups(&shared, pushes).await) })
     });
