@@ -82,13 +82,16 @@ async fn dispatch<J: Send + 'static, R: Send + 'static>(
 ) {
     let (mut at_work, mut open) = (JoinSet::new(), true);
     // Turn and size of the group that was begun last, and the next one.
-    let (mut turn, mut last, mut group) = (Turn::default(), 0, Vec::with_capacity(most));
+    let (mut turn, mut last, mut group) = (Turn::default(), 0, Vec::new());
     while open || !group.is_empty() || !at_work.is_empty() {
         let need_not_wait = last < SMALL || group.len() == most || turn.is_passed();
         if !group.is_empty() && (at_work.is_empty() || (at_work.len() < groups && need_not_wait)) {
             (turn, last) = (turn.next(), group.len());
-            let jobs = std::mem::replace(&mut group, Vec::with_capacity(most));
-            at_work.spawn(write_group(jobs, turn.clone(), Arc::clone(&write)));
+            at_work.spawn(write_group(
+                std::mem::take(&mut group),
+                turn.clone(),
+                Arc::clone(&write),
+            ));
         }
         let room = most - group.len();
         tokio::select! {
