@@ -158,8 +158,7 @@ async fn a_push_whose_insertion_was_not_answered_is_found_again_and_accepted_onc
         // From now on the connection knows the statement.
         assert_eq!(afar.store.accept(urgent("practice")).await.unwrap(), Accepted::New);
         let before = [afar.ears.pages(), afar.ears.kept()].concat().len();
-        // The pool asks a connection that comes back whether it lives, and has it again when it has answered.
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        // Nothing is on its way: a connection that comes back is not asked whether it lives.
         afar.proxy.delay(NEVER);
         let (store, push) = (Arc::clone(&afar.store), urgent("p"));
         let accepting = tokio::spawn(async move { store.accept(push).await });
