@@ -4,10 +4,11 @@
 //! nothing unless the leg still is where the walk began, and two that began at the same place wait for each other on the leg's row, where the second finds
 //! the cursor moved.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bugle_model::{AppId, DeviceKey, Flow, PageRef, PushKey, Route, Timestamp};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Row};
 
 use super::audience::Audience;
 use super::pages::{self, NewPage};
@@ -118,25 +119,27 @@ async fn start(
     now: Timestamp,
 ) -> Result<Option<Start>> {
     let routes: Vec<i16> = legs.iter().map(|(route, _)| i16::from(route.code())).collect();
-    let read: Vec<(i16, i64, i64)> = sqlx::query_as(
-        "SELECT route, cursor, coalesce(bound, (SELECT key FROM devices ORDER BY key DESC LIMIT 1), 0)
-           FROM legs WHERE push = $1 AND route = ANY($2) AND NOT closed",
+    let rows = sqlx::query(
+        "SELECT p.key, p.app, p.state, p.lane, p.providers, p.due, p.expires_at, p.ended_at IS NOT NULL, p.channels,
+                l.route, l.cursor, coalesce(l.bound, (SELECT key FROM devices ORDER BY key DESC LIMIT 1), 0)
+           FROM legs l JOIN pushes p ON p.key = l.push WHERE l.push = $1 AND l.route = ANY($2) AND NOT l.closed",
     )
     .bind(key.0)
     .bind(routes)
     .fetch_all(&mut *conn)
     .await?;
-    let Some(push) = Push::read(conn, key).await? else {
+    let Some(push) = rows.first().map(Push::from_row).transpose()? else {
         return Ok(None);
     };
-    if read.is_empty() || push.flow(false, now) != Flow::Running {
+    if push.flow(false, now) != Flow::Running {
         return Ok(None);
     }
-    let mut walks = Vec::with_capacity(read.len());
-    for (route, targets) in legs {
-        let leg = read.iter().find(|(code, ..)| *code == i16::from(route.code()));
-        if let Some((_, cursor, bound)) = leg {
-            walks.push((Walk::begin(key, *route, *cursor, *bound), walk::most(*targets)));
+    let mut walks = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let leg = route(row.try_get(9)?)?;
+        if let Some((_, targets)) = legs.iter().find(|(route, _)| *route == leg) {
+            let walk = Walk::begin(key, leg, row.try_get(10)?, row.try_get(11)?);
+            walks.push((walk, walk::most(*targets)));
         }
     }
     let places = replica::places(shared, conn, &[key]).await?;
@@ -197,21 +200,23 @@ async fn write(tx: &mut Tx, shared: &Shared, walks: &[Walk], now: Timestamp) -> 
         return Ok(answers);
     };
     // A leg that closes may end, and with it the push: that is locked first. Otherwise the legs' rows are enough: who calls the push off closes its legs.
-    let push = if walks.iter().any(|walk| walk.closed) {
-        Push::lock(tx.conn(), first.push).await?.map(|(push, _)| push)
+    let pushes = if walks.iter().any(|walk| walk.closed) {
+        Push::lock_many(tx.conn(), &[first.push.0]).await?
     } else {
-        Push::read(tx.conn(), first.push).await?
+        Push::read_many(tx.conn(), &[first.push.0]).await?
     };
+    let push = pushes.get(&first.push).map(|(push, _)| push);
     let Some(push) = push.filter(|push| push.flow(false, now) == Flow::Running) else {
         return Ok(answers);
     };
     let (mut books, mut new) = (Books::new(now), Vec::new());
+    let moved = move_cursors(tx.conn(), first.push, walks).await?;
     for (walk, answer) in walks.iter().zip(&mut answers) {
-        if let Some(first_seq) = move_cursor(tx.conn(), walk).await? {
-            new.extend((first_seq..).zip(&walk.ranges).map(|(seq, range)| NewPage {
+        if let Some(first_seq) = moved.get(&i16::from(walk.route.code())) {
+            new.extend((*first_seq..).zip(&walk.ranges).map(|(seq, range)| NewPage {
                 range: Some((range.after, range.upto)),
                 expected: u64::from(range.count),
-                ..NewPage::of(&push, walk.route, seq, now)
+                ..NewPage::of(push, walk.route, seq, now)
             }));
             if walk.closed {
                 books.accounts.touch_leg(walk.push, walk.route);
@@ -219,8 +224,8 @@ async fn write(tx: &mut Tx, shared: &Shared, walks: &[Walk], now: Timestamp) -> 
             *answer = Expansion::Done;
         }
     }
-    insert_pages(tx, shared, &push, new).await?;
-    books.close(tx, shared).await?;
+    insert_pages(tx, shared, push, new).await?;
+    books.enter(tx, shared, &pushes).await?;
     Ok(answers)
 }
 
@@ -241,23 +246,29 @@ async fn insert_pages(tx: &mut Tx, shared: &Shared, push: &Push, new: Vec<NewPag
     Ok(())
 }
 
-/// Moves the leg from where the walk began to where it got; returns the number of its first page. `None` = it is not there any more.
-async fn move_cursor(conn: &mut PgConnection, walk: &Walk) -> Result<Option<i64>> {
-    let first_seq = sqlx::query_scalar(
-        "UPDATE legs SET cursor = $1, bound = $2, closed = $3, next_seq = next_seq + $4,
-                         targeted = targeted + $5, outstanding = outstanding + $5
-          WHERE push = $6 AND route = $7 AND NOT closed AND cursor = $8 AND coalesce(bound, $2) = $2
-         RETURNING next_seq - $4",
+/// Moves each leg from where its walk began to where it got; returns the numbers of their first pages, by route. What is missing is not there any more.
+async fn move_cursors(conn: &mut PgConnection, push: PushKey, walks: &[Walk]) -> Result<BTreeMap<i16, i64>> {
+    // Legs are locked in the order of their keys.
+    let mut walks: Vec<&Walk> = walks.iter().collect();
+    walks.sort_unstable_by_key(|walk| walk.route.code());
+    let of = |value: fn(&Walk) -> i64| walks.iter().map(|walk| value(walk)).collect::<Vec<_>>();
+    let moved: Vec<(i16, i64)> = sqlx::query_as(
+        "UPDATE legs l SET cursor = w.upto, bound = w.bound, closed = w.closed, next_seq = l.next_seq + w.pages,
+                           targeted = l.targeted + w.targets, outstanding = l.outstanding + w.targets
+           FROM (SELECT unnest($2::smallint[]) AS route, unnest($3::bigint[]) AS after, unnest($4::bigint[]) AS upto, unnest($5::bigint[]) AS bound,
+                        unnest($6::boolean[]) AS closed, unnest($7::bigint[]) AS pages, unnest($8::bigint[]) AS targets) AS w
+          WHERE l.push = $1 AND l.route = w.route AND NOT l.closed AND l.cursor = w.after AND coalesce(l.bound, w.bound) = w.bound
+         RETURNING l.route, l.next_seq - w.pages",
     )
-    .bind(walk.to.0)
-    .bind(walk.bound.0)
-    .bind(walk.closed)
-    .bind(int(walk.ranges.len() as u64))
-    .bind(int(walk.count()))
-    .bind(walk.push.0)
-    .bind(i16::from(walk.route.code()))
-    .bind(walk.from.0)
-    .fetch_optional(conn)
+    .bind(push.0)
+    .bind(walks.iter().map(|walk| i16::from(walk.route.code())).collect::<Vec<_>>())
+    .bind(of(|walk| walk.from.0))
+    .bind(of(|walk| walk.to.0))
+    .bind(of(|walk| walk.bound.0))
+    .bind(walks.iter().map(|walk| walk.closed).collect::<Vec<_>>())
+    .bind(of(|walk| int(walk.ranges.len() as u64)))
+    .bind(of(|walk| int(walk.count())))
+    .fetch_all(conn)
     .await?;
-    Ok(first_seq)
+    Ok(moved.into_iter().collect())
 }

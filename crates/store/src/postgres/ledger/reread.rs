@@ -6,7 +6,7 @@ use bugle_model::{PageId, PushKey, Route, Target};
 use sqlx::PgConnection;
 
 use super::rows::{Page, Push};
-use super::targets::{self, Explicit};
+use super::targets::{self, Explicit, Range};
 use crate::Result;
 use crate::books::page::Content;
 use crate::postgres::shared::Shared;
@@ -56,8 +56,16 @@ async fn read_page_again(
         return Ok(Vec::new());
     };
     (page.progress.position, page.progress.open) = (after, Vec::new());
-    if let Content::Range(first, upto) = page.content {
-        return targets::range(conn, &push, leg, (first, upto), &page.progress).await;
+    if let Content::Range(after, upto) = page.content {
+        let progress = &page.progress;
+        let range = Range {
+            push: &push,
+            leg,
+            after,
+            upto,
+            progress,
+        };
+        return Ok(targets::ranges(conn, &[range]).await?.remove(0));
     }
     let stored = Page::targets_of(conn, &[page.row])
         .await?

@@ -90,7 +90,7 @@ impl Push {
     }
 
     /// Of a row that begins with the first nine of those columns.
-    fn from_row(row: &PgRow) -> Result<Self> {
+    pub(super) fn from_row(row: &PgRow) -> Result<Self> {
         Ok(Self {
             key: PushKey(row.try_get(0)?),
             app: row.try_get(1)?,

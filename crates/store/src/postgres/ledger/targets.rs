@@ -8,7 +8,8 @@ use bugle_model::{DeviceKey, Progress, Route, Skip, Target, TargetKind, Token};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 
-use super::audience::{self, Audience};
+use super::audience::Audience;
+use super::audience::tokens::{self, Part};
 use super::rows::{OwnPage, Push};
 use crate::Result;
 use crate::books::target::{self, of_range};
@@ -193,35 +194,50 @@ async fn by_keys(conn: &mut PgConnection, keys: &[i64]) -> Result<HashMap<i64, D
         .collect()
 }
 
-/// What is still to be sent of a page that is a range of the push's audience, ascending: what was open and is still meant, and all above the highest started key.
+/// A page that is a range of its push's audience, and is read.
+pub(super) struct Range<'a> {
+    pub(super) push: &'a Push,
+    pub(super) leg: Route,
+    pub(super) after: DeviceKey,
+    pub(super) upto: DeviceKey,
+    pub(super) progress: &'a Progress,
+}
+
+impl<'a> Range<'a> {
+    fn audience(&self) -> Audience<'a> {
+        Audience {
+            app: self.push.app,
+            channels: self.push.channels.as_deref().unwrap_or_default(),
+            route: self.leg,
+        }
+    }
+
+    /// All above the highest started key.
+    fn rest(&self) -> Part<'a> {
+        Part {
+            audience: self.audience(),
+            after: self.after.0.max(self.progress.position),
+            upto: self.upto.0,
+        }
+    }
+}
+
+/// What is still to be sent of pages that are ranges, a list for each, ascending: what was open and is still meant, and all above the highest started key.
 ///
 /// Who is gone meanwhile, or no longer meant, was never counted, and will not be.
-pub(super) async fn range(
-    conn: &mut PgConnection,
-    push: &Push,
-    leg: Route,
-    (after, upto): (DeviceKey, DeviceKey),
-    progress: &Progress,
-) -> Result<Vec<Target>> {
-    let audience = Audience {
-        app: push.app,
-        channels: push.channels.as_deref().unwrap_or_default(),
-        route: leg,
-    };
-    let mut targets = Vec::new();
-    let open = audience.members(conn, &progress.open).await?;
-    targets.extend(
-        audience::tokens(conn, leg, &open)
-            .await?
-            .into_iter()
-            .map(|(key, token)| of_range(DeviceKey(key), leg, token)),
-    );
-    let from = DeviceKey(after.0.max(progress.position));
-    let found = audience.tokens(conn, (from, upto)).await?;
-    targets.extend(
-        found
-            .into_iter()
-            .map(|(key, token)| of_range(DeviceKey(key), leg, token)),
-    );
-    Ok(targets)
+pub(super) async fn ranges(conn: &mut PgConnection, pages: &[Range<'_>]) -> Result<Vec<Vec<Target>>> {
+    let rest: Vec<Part<'_>> = pages.iter().map(Range::rest).collect();
+    let rest = tokens::read(conn, &rest).await?;
+    let mut all = Vec::with_capacity(pages.len());
+    for (page, rest) in pages.iter().zip(rest) {
+        let open = page.audience().members(conn, &page.progress.open).await?;
+        let open = tokens::by_keys(conn, page.leg, &open).await?;
+        let devices = open.into_iter().chain(rest);
+        all.push(
+            devices
+                .map(|(key, token)| of_range(DeviceKey(key), page.leg, token))
+                .collect(),
+        );
+    }
+    Ok(all)
 }

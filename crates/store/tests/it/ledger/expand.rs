@@ -254,3 +254,78 @@ async fn of_the_legs_of_a_push_only_those_that_moved_meanwhile_are_stale(
     world.drive(|_| Fate::Sent).await;
     assert_eq!(sent(&world.status("p").await), 7);
 }
+
+#[rstest]
+#[tokio::test]
+async fn pages_that_are_taken_together_have_each_their_own_targets(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
+    let world = World::new(backend).await;
+    let many: Vec<String> = (1..=12).map(|number| format!("many-{number}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    world.devices("a", 3, &["a"]).await;
+    world.devices("ab", 4, &["a", "b"]).await;
+    world.devices("many", 5, &many).await;
+    world.device("ios", IOS, &["b", "many-7"]).await;
+    let audiences = [
+        &["b"][..],
+        &many,
+        &["a"],
+        &["a", "b"],
+        &["b", "many-1", "many-12"],
+        &["empty"],
+    ];
+    for (number, audience) in audiences.iter().enumerate() {
+        world.accept(&format!("p{number}"), channels(audience)).await;
+    }
+    world.expand_all().await;
+
+    let mut taken = world.take_due().await;
+    taken.sort_by_key(|page| (page.id.push, page.id.leg == Some(IOS)));
+    let found: Vec<(usize, &str)> = taken
+        .iter()
+        .map(|page| (page.targets.len(), token_texts(page)[0]))
+        .collect();
+    let expected = [
+        (4, "token-ab0001"),
+        (1, "token-ios"),
+        (5, "token-many0001"),
+        (1, "token-ios"),
+        (7, "token-a0001"),
+        (7, "token-a0001"),
+        (1, "token-ios"),
+        (9, "token-ab0001"),
+        (1, "token-ios"),
+    ];
+    assert_eq!(found, expected);
+    for page in &taken {
+        assert!(
+            page.targets
+                .iter()
+                .is_sorted_by(|one, next| one.position < next.position)
+        );
+        assert_eq!(world.store().reread(page.id, 0).await.unwrap(), page.targets);
+    }
+}
+
+/// Whoever is older than the push and subscribes after its page was made stands within that page's range.
+#[rstest]
+#[tokio::test]
+async fn a_page_in_which_many_have_subscribed_since_loses_nobody(
+    #[values(Backend::Sqlite, Backend::Postgres)] backend: Backend,
+) {
+    const LATE: usize = 1_700;
+    let world = World::new(backend).await;
+    world.device("first", ANDROID, &["news"]).await;
+    world.devices("late", LATE, &[]).await;
+    world.device("last", ANDROID, &["news"]).await;
+    world.accept("p", channels(&["news"])).await;
+    world.expand_all().await;
+    world.devices("late", LATE, &["news"]).await;
+    let page = world.take_one().await;
+    let tokens = token_texts(&page);
+    assert_eq!(
+        (tokens.len(), tokens[0], tokens[LATE + 1]),
+        (LATE + 2, "token-first", "token-last")
+    );
+}

@@ -5,23 +5,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bugle_model::{AppId, Flow, PageId, Progress, PushKey, Taken, Target, Timestamp};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Row};
 
 use super::Leased;
 use crate::Result;
 use crate::books::account::LegKey;
 use crate::books::codes;
 use crate::books::page::{Content, own_page};
-use crate::postgres::ledger::legs::{self, Leg};
 use crate::postgres::ledger::replica;
-use crate::postgres::ledger::rows::{Page, Push, Pushes};
-use crate::postgres::ledger::targets::{self, Explicit};
+use crate::postgres::ledger::rows::{Page, Push, route};
+use crate::postgres::ledger::targets::{self, Explicit, Range};
 use crate::postgres::shared::Shared;
 
 /// What is read of leased pages.
 struct Context {
-    pushes: Pushes,
-    legs: BTreeMap<LegKey, Leg>,
+    pushes: BTreeMap<PushKey, Push>,
+    /// Legs that are rejected.
+    rejected: BTreeSet<LegKey>,
     targets: HashMap<PageId, Vec<Target>>,
     apps: HashMap<i32, AppId>,
     /// What a replica must know to serve the ranges.
@@ -61,14 +61,10 @@ impl Context {
         }
         for page in &leased.pages {
             // A push that is forgotten has no pages.
-            let Some((push, _)) = self.pushes.get(&page.id.push).cloned() else {
+            let Some(push) = self.pushes.get(&page.id.push).cloned() else {
                 continue;
             };
-            let rejected = self
-                .legs
-                .get(&(page.id.push, page.leg.code()))
-                .is_some_and(|leg| leg.rejected);
-            let flow = push.flow(rejected, now);
+            let flow = push.flow(self.rejected.contains(&(page.id.push, page.leg.code())), now);
             let epoch = page.epoch;
             taken.extend(
                 self.page(page.id, &push, &page.progress)
@@ -95,25 +91,10 @@ impl Context {
 }
 
 async fn read_context(conn: &mut PgConnection, shared: &Shared, leased: &Leased) -> Result<Context> {
-    let (mut pushes, mut of_legs) = (Pushes::new(), BTreeMap::new());
-    if !leased.pages.is_empty() {
-        let keys: BTreeSet<LegKey> = leased
-            .pages
-            .iter()
-            .map(|page| (page.id.push, page.leg.code()))
-            .collect();
-        of_legs = legs::read(conn, &keys.iter().copied().collect::<Vec<_>>()).await?;
-        let keys: BTreeSet<i64> = keys.iter().map(|(push, _)| push.0).collect();
-        pushes = Push::read_many(conn, &keys.into_iter().collect::<Vec<_>>()).await?;
-    }
+    let (pushes, rejected) = read_pushes(conn, &leased.pages).await?;
     let targets = read_explicit(conn, leased, &pushes).await?;
     let mut apps = HashMap::new();
-    for push in leased
-        .own
-        .iter()
-        .map(|lease| &lease.push)
-        .chain(pushes.values().map(|(push, _)| push))
-    {
+    for push in leased.own.iter().map(|lease| &lease.push).chain(pushes.values()) {
         apps.insert(push.app, shared.apps.name(conn, push.app).await?);
     }
     let ranges = leased.pages.iter().filter(|page| page.content != Content::Explicit);
@@ -121,18 +102,44 @@ async fn read_context(conn: &mut PgConnection, shared: &Shared, leased: &Leased)
     let places = replica::places(shared, conn, &walked.into_iter().collect::<Vec<_>>()).await?;
     Ok(Context {
         pushes,
-        legs: of_legs,
+        rejected,
         targets,
         apps,
         places,
     })
 }
 
+/// The pushes of these pages, and which of their legs are rejected.
+async fn read_pushes(conn: &mut PgConnection, pages: &[Page]) -> Result<(BTreeMap<PushKey, Push>, BTreeSet<LegKey>)> {
+    let (mut pushes, mut rejected) = (BTreeMap::new(), BTreeSet::new());
+    if pages.is_empty() {
+        return Ok((pushes, rejected));
+    }
+    let legs: BTreeSet<LegKey> = pages.iter().map(|page| (page.id.push, page.leg.code())).collect();
+    let rows = sqlx::query(
+        "SELECT p.key, p.app, p.state, p.lane, p.providers, p.due, p.expires_at, p.ended_at IS NOT NULL, p.channels, w.route, coalesce(l.rejected, false)
+           FROM (SELECT unnest($1::bigint[]) AS push, unnest($2::smallint[]) AS route) AS w
+           JOIN pushes p ON p.key = w.push LEFT JOIN legs l ON l.push = w.push AND l.route = w.route",
+    )
+    .bind(legs.iter().map(|(push, _)| push.0).collect::<Vec<_>>())
+    .bind(legs.iter().map(|(_, code)| i16::from(*code)).collect::<Vec<_>>())
+    .fetch_all(conn)
+    .await?;
+    for row in rows {
+        let push = Push::from_row(&row)?;
+        if row.try_get(10)? {
+            rejected.insert((push.key, route(row.try_get(9)?)?.code()));
+        }
+        pushes.insert(push.key, push);
+    }
+    Ok((pushes, rejected))
+}
+
 /// The targets of all pages that are explicit, own ones and others, looked up together.
 async fn read_explicit(
     conn: &mut PgConnection,
     leased: &Leased,
-    pushes: &Pushes,
+    pushes: &BTreeMap<PushKey, Push>,
 ) -> Result<HashMap<PageId, Vec<Target>>> {
     let listed: Vec<&Page> = leased
         .pages
@@ -152,7 +159,7 @@ async fn read_explicit(
         });
     }
     for page in listed {
-        let Some((push, _)) = pushes.get(&page.id.push) else {
+        let Some(push) = pushes.get(&page.id.push) else {
             continue;
         };
         names.push(page.id);
@@ -167,14 +174,26 @@ async fn read_explicit(
     Ok(names.into_iter().zip(targets).collect())
 }
 
-async fn read_ranges(conn: &mut PgConnection, pushes: &Pushes, pages: &[Page]) -> Result<HashMap<PageId, Vec<Target>>> {
-    let mut all = HashMap::new();
+/// The targets of all pages that are ranges, read together.
+async fn read_ranges(
+    conn: &mut PgConnection,
+    pushes: &BTreeMap<PushKey, Push>,
+    pages: &[Page],
+) -> Result<HashMap<PageId, Vec<Target>>> {
+    let (mut names, mut wanted) = (Vec::new(), Vec::new());
     for page in pages {
-        let (Content::Range(after, upto), Some((push, _))) = (page.content, pushes.get(&page.id.push)) else {
+        let (Content::Range(after, upto), Some(push)) = (page.content, pushes.get(&page.id.push)) else {
             continue;
         };
-        let targets = targets::range(conn, push, page.leg, (after, upto), &page.progress).await?;
-        all.insert(page.id, targets);
+        names.push(page.id);
+        wanted.push(Range {
+            push,
+            leg: page.leg,
+            after,
+            upto,
+            progress: &page.progress,
+        });
     }
-    Ok(all)
+    let targets = targets::ranges(conn, &wanted).await?;
+    Ok(names.into_iter().zip(targets).collect())
 }
