@@ -81,7 +81,7 @@ async fn two_hundred_thousand_devices_are_reached_though_five_processes_are_kill
 fn stands_with_legs(world: &World, milliseconds: u32) -> bool {
     let sql = format!(
         "SELECT EXISTS (SELECT FROM pg_locks JOIN pg_stat_activity USING (pid)
-          WHERE relation = 'legs'::regclass AND mode IN ('RowShareLock', 'RowExclusiveLock')
+          WHERE datname = current_database() AND relation = 'legs'::regclass AND mode IN ('RowShareLock', 'RowExclusiveLock')
             AND state = 'idle in transaction' AND clock_timestamp() - state_change > interval '{milliseconds} ms')"
     );
     world.database().query(&sql) == "t"

@@ -1,5 +1,7 @@
+mod breaches;
 mod flow;
 mod fuzz;
+mod heads;
 mod hostile;
 mod interop;
 pub(super) mod peer;

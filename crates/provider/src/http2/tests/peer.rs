@@ -276,3 +276,22 @@ impl Requests {
         }
     }
 }
+
+/// A connection with `n` open requests (owners 0 to n - 1 on streams 1, 3, ...), its output taken.
+pub(crate) fn open(n: u32) -> Connection<u32> {
+    let mut connection = connection(&[]);
+    for owner in 0..n {
+        let id = connection.request(&head(), b"", &[b"body"], owner).unwrap();
+        assert_eq!(id, StreamId(2 * owner + 1));
+    }
+    connection.output().clear();
+    connection
+}
+
+pub(crate) fn events(connection: &mut Connection<u32>, bytes: &[u8]) -> Vec<Event> {
+    let mut on = Recorder::default();
+    connection.receive(bytes, &mut on).unwrap();
+    on.0
+}
+
+pub(crate) const OK: &[(&str, &str)] = &[(":status", "200")];

@@ -8,7 +8,6 @@ use sqlx::PgConnection;
 use super::rows::{Page, Push};
 use super::targets::{self, Explicit, Range};
 use crate::Result;
-use crate::books::page::Content;
 use crate::postgres::shared::Shared;
 
 /// The body of a push; `None` = unknown, or it has ended.
@@ -56,15 +55,7 @@ async fn read_page_again(
         return Ok(Vec::new());
     };
     (page.progress.position, page.progress.open) = (after, Vec::new());
-    if let Content::Range(after, upto) = page.content {
-        let progress = &page.progress;
-        let range = Range {
-            push: &push,
-            leg,
-            after,
-            upto,
-            progress,
-        };
+    if let Some(range) = Range::of(&push, &page) {
         return Ok(targets::ranges(conn, &[range]).await?.remove(0));
     }
     let stored = Page::targets_of(conn, &[page.row])

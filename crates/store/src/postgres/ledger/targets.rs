@@ -10,8 +10,9 @@ use sqlx::{PgConnection, Row};
 
 use super::audience::Audience;
 use super::audience::tokens::{self, Part};
-use super::rows::{OwnPage, Push};
+use super::rows::{OwnPage, Page, Push};
 use crate::Result;
+use crate::books::page::Content;
 use crate::books::target::{self, of_range};
 use crate::codec::targets::{Stored, What};
 use crate::postgres::rows::small;
@@ -196,14 +197,28 @@ async fn by_keys(conn: &mut PgConnection, keys: &[i64]) -> Result<HashMap<i64, D
 
 /// A page that is a range of its push's audience, and is read.
 pub(super) struct Range<'a> {
-    pub(super) push: &'a Push,
-    pub(super) leg: Route,
-    pub(super) after: DeviceKey,
-    pub(super) upto: DeviceKey,
-    pub(super) progress: &'a Progress,
+    push: &'a Push,
+    leg: Route,
+    after: DeviceKey,
+    upto: DeviceKey,
+    progress: &'a Progress,
 }
 
 impl<'a> Range<'a> {
+    /// `None` = the page's targets are explicit.
+    pub(super) fn of(push: &'a Push, page: &'a Page) -> Option<Self> {
+        let Content::Range(after, upto) = page.content else {
+            return None;
+        };
+        Some(Self {
+            push,
+            leg: page.leg,
+            after,
+            upto,
+            progress: &page.progress,
+        })
+    }
+
     fn audience(&self) -> Audience<'a> {
         Audience {
             app: self.push.app,

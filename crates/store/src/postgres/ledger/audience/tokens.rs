@@ -11,8 +11,8 @@ use futures_util::TryStreamExt;
 use sqlx::{PgConnection, Row};
 
 use super::Audience;
-use crate::Result;
 use crate::registry::record;
+use crate::{Error, Result};
 
 /// Tokens that one statement reads of a stream: a page, and some that have subscribed since it was made.
 const TOKENS: usize = MAX_PAGE + 500;
@@ -111,9 +111,9 @@ async fn read_on(
     // A million of them a push: as they come, their types known.
     while let Some(row) = rows.try_next().await? {
         let number: i32 = row.try_get_unchecked(0)?;
-        let Some(stream) = usize::try_from(number).ok().and_then(|at| streams.get_mut(at)) else {
-            continue;
-        };
+        let stream = usize::try_from(number).ok().and_then(|at| streams.get_mut(at));
+        let stream =
+            stream.ok_or_else(|| Error::corrupt("subscriptions", format!("nothing was asked under {number}")))?;
         stream.after = row.try_get_unchecked(1)?;
         stream.read += 1;
         found[stream.part].add(stream.after, row.try_get_unchecked(2)?)?;

@@ -182,17 +182,10 @@ async fn read_ranges(
 ) -> Result<HashMap<PageId, Vec<Target>>> {
     let (mut names, mut wanted) = (Vec::new(), Vec::new());
     for page in pages {
-        let (Content::Range(after, upto), Some(push)) = (page.content, pushes.get(&page.id.push)) else {
-            continue;
-        };
-        names.push(page.id);
-        wanted.push(Range {
-            push,
-            leg: page.leg,
-            after,
-            upto,
-            progress: &page.progress,
-        });
+        if let Some(range) = pushes.get(&page.id.push).and_then(|push| Range::of(push, page)) {
+            names.push(page.id);
+            wanted.push(range);
+        }
     }
     let targets = targets::ranges(conn, &wanted).await?;
     Ok(names.into_iter().zip(targets).collect())
