@@ -31,7 +31,8 @@ pub(crate) struct Batch {
     pub(crate) mode: Mode,
 }
 
-/// A target on its way.
+/// A target on its way. Found cold when its outcome comes: so it begins where a cache line does.
+#[repr(align(64))]
 struct Delivery {
     batch: Rc<Batch>,
     target: Target,

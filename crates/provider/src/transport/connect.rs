@@ -14,11 +14,27 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::socket::Socket;
 
 /// A stream of bytes in both directions, with or without TLS.
-pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin {}
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin {
+    /// What it goes through.
+    fn socket(&mut self) -> &mut Socket;
+}
 
-impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
+impl Duplex for Socket {
+    fn socket(&mut self) -> &mut Socket {
+        self
+    }
+}
+
+impl Duplex for TlsStream<Socket> {
+    fn socket(&mut self) -> &mut Socket {
+        self.get_mut().0
+    }
+}
 
 /// Where connections go. Shared by all threads.
 pub(crate) struct Origin {
@@ -82,6 +98,7 @@ pub(crate) async fn dial(origin: &Origin, patience: Duration) -> io::Result<Dial
     let tcp = connect_any(origin, patience).await?;
     // Writes are collected before they reach the socket, so that Nagle's delay would only add latency.
     tcp.set_nodelay(true)?;
+    let tcp = Socket::new(tcp);
     let Some((config, name)) = &origin.tls else {
         return Ok(Dialled {
             io: Box::new(tcp),

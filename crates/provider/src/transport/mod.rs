@@ -22,6 +22,7 @@ mod framing;
 mod permit;
 mod pool;
 mod retry_after;
+mod socket;
 mod tls;
 mod write;
 

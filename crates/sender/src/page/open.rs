@@ -33,8 +33,37 @@ impl Open {
         self.0.iter().copied().filter(|position| *position > 0)
     }
 
+    /// Positions lie about as evenly as the devices of an app do, so that a position tells where it is found: a search of the whole list would touch it in ten places.
     fn place(&self, position: i64) -> Result<usize, usize> {
-        self.0.binary_search_by_key(&position, |position| position.abs())
+        let guess = self.guess(position);
+        let at = |place: usize| self.0[place].abs();
+        if self.0.get(guess).is_some_and(|found| found.abs() == position) {
+            return Ok(guess);
+        }
+        let mut width = 8;
+        loop {
+            let (low, high) = (guess.saturating_sub(width), self.0.len().min(guess + width));
+            if (low == 0 || at(low) <= position) && (high == self.0.len() || at(high) > position) {
+                let found = self.0[low..high].binary_search_by_key(&position, |position| position.abs());
+                return found.map(|place| low + place).map_err(|place| low + place);
+            }
+            width *= 4;
+        }
+    }
+
+    /// Where a position would be if all lay evenly between the first and the last.
+    fn guess(&self, position: i64) -> usize {
+        let (Some(first), Some(last)) = (self.0.first(), self.0.last()) else {
+            return 0;
+        };
+        let (first, last) = (first.abs(), last.abs());
+        if position <= first || last <= first {
+            return 0;
+        }
+        let (part, whole) = (position.min(last).abs_diff(first), last.abs_diff(first));
+        let steps = self.0.len() - 1;
+        let guess = u128::from(part) * steps as u128 / u128::from(whole);
+        usize::try_from(guess).unwrap_or(steps)
     }
 }
 
@@ -54,9 +83,14 @@ mod tests {
 
     use super::*;
 
+    /// Close together, far apart, and both.
+    fn positions() -> impl Strategy<Value = i64> {
+        prop_oneof![1..40_i64, 1..2_000_i64, 1..i64::MAX, i64::MAX - 40..i64::MAX]
+    }
+
     proptest! {
         #[test]
-        fn it_is_a_set(steps in proptest::collection::vec((any::<bool>(), 1..40_i64), 0..200)) {
+        fn it_is_a_set(steps in proptest::collection::vec((any::<bool>(), positions()), 0..300)) {
             let (mut open, mut model) = (Open::default(), BTreeSet::new());
             for (add, position) in steps {
                 if add {
@@ -67,6 +101,10 @@ mod tests {
                 }
                 prop_assert_eq!(open.iter().collect::<Vec<_>>(), model.iter().copied().collect::<Vec<_>>());
             }
+            for position in model {
+                prop_assert!(open.remove(position));
+            }
+            prop_assert_eq!(open.iter().count(), 0);
         }
     }
 }

@@ -186,12 +186,28 @@ impl FramedDriver {
             Reading::More => None,
             _ => pause(self.last_pause, answers, connection.in_use.get()),
         };
-        if self.next_pause.is_some() || matches!(read, Reading::More) {
-            cx.waker().wake_by_ref();
-        } else {
-            self.last_pause = Duration::ZERO;
+        if let Err(error) = self.go_on(cx, matches!(read, Reading::More)) {
+            return Poll::Ready(End::Broken(error));
         }
         end
+    }
+
+    /// Sees to it that there is another round: soon if there may be `more` to read, after the pause if there is to be one, or else as soon as something arrives. In long pauses
+    /// nothing that arrives wakes the thread.
+    fn go_on(&mut self, cx: &mut Context<'_>, more: bool) -> io::Result<()> {
+        if self.next_pause.is_some_and(|pause| pause >= LONG_PAUSE) {
+            self.io.socket().unwatch();
+        }
+        let mut soon = more || self.next_pause.is_some();
+        if !soon {
+            self.last_pause = Duration::ZERO;
+            // What came after the last look is to be seen.
+            soon = self.io.socket().watch()?;
+        }
+        if soon {
+            cx.waker().wake_by_ref();
+        }
+        Ok(())
     }
 
     /// Writes what there is, and says goodbye when that was the last of it. `changed` is to be told if `has_changed`, or if there is room again.
@@ -224,7 +240,12 @@ impl FramedDriver {
     fn begin_pause(&mut self, pause: Duration, cx: &mut Context<'_>) {
         self.last_pause = pause;
         self.pause.set(next_beat(pause), cx);
-        self.framed.awake.set(self.pause.is_pending(cx));
+        let pauses = self.pause.is_pending(cx);
+        self.framed.awake.set(pauses);
+        if !pauses {
+            // Over before it began: no timer will wake the task, nor does an unwatched socket.
+            cx.waker().wake_by_ref();
+        }
     }
 
     fn poll_some(
