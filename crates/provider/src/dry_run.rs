@@ -66,7 +66,7 @@ impl Client for DryClient {
         Ok(Prepared(Rc::new(body.get().len())))
     }
 
-    fn try_slot(&self) -> Option<Slot> {
+    fn try_slot(&self, _now: std::time::Instant) -> Option<Slot> {
         let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
         Some(Slot(Held::Dry { _permit: permit }))
     }
@@ -133,8 +133,14 @@ mod tests {
         let body = RawValue::from_string("{}".to_owned()).unwrap();
         let push = client.prepare(&body).unwrap();
         let target = TargetKind::Topic("news".into());
-        let (first, second) = (client.slot().await.unwrap(), client.try_slot().unwrap());
-        assert!(client.try_slot().is_none(), "two of four are this thread's");
+        let (first, second) = (
+            client.slot().await.unwrap(),
+            client.try_slot(std::time::Instant::now()).unwrap(),
+        );
+        assert!(
+            client.try_slot(std::time::Instant::now()).is_none(),
+            "two of four are this thread's"
+        );
         assert!(
             tokio::time::timeout(Duration::from_millis(10), client.slot())
                 .await

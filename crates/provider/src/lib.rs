@@ -6,7 +6,7 @@
 //! [`Provider`] is what all threads share (credentials, the access token); [`Client`] is one sender thread's own: its connections, not `Send`.
 //!
 //! ```text
-//!   let slot = client.try_slot() or client.slot().await?;   a free stream and a valid access token
+//!   let slot = client.try_slot(now) or client.slot().await?;   a free stream and a valid access token
 //!   client.send(slot, &prepared, &target, ticket);          … later, from the connection's task: outcomes.outcome(ticket, outcome, message_id)
 //! ```
 
@@ -25,6 +25,7 @@ pub use transport::Framing;
 use std::any::Any;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bugle_model::{Outcome, Provider as ProviderName, TargetKind};
 use futures_util::future::LocalBoxFuture;
@@ -48,6 +49,11 @@ pub struct Ticket(pub usize);
 
 /// Who is told what came of the targets that a client was given.
 pub trait Outcomes {
+    /// Many outcomes are about to come, and this is probably one of them: who will have to look for the target may fetch it into the processor's cache, together with others.
+    fn ahead(&self, ticket: Ticket) {
+        let _ = ticket;
+    }
+
     /// The outcome of the target that was sent under this number: exactly once for each, never before [`Client::send`] has returned, at the latest after the
     /// request's time-out. `message_id` is the provider's name of an accepted message, otherwise empty.
     ///
@@ -63,7 +69,8 @@ pub trait Client {
     fn prepare(&self, body: &serde_json::value::RawValue) -> Result<Prepared, bugle_model::Invalid>;
 
     /// The right to start a request at once, if it can be had without waiting and nobody waits for it already.
-    fn try_slot(&self) -> Option<Slot>;
+    /// `now` is when its time begins: a moment ago at most.
+    fn try_slot(&self, now: Instant) -> Option<Slot>;
 
     /// Waits until a request may start at once: a connection stands, a stream is free, an access token is there.
     ///

@@ -128,8 +128,8 @@ impl Client for FcmClient {
         Ok(Prepared(Rc::new(Rendered::new(body)?)))
     }
 
-    fn try_slot(&self) -> Option<Slot> {
-        let now = Instant::now();
+    fn try_slot(&self, now: std::time::Instant) -> Option<Slot> {
+        let now = Instant::from_std(now);
         if !self.0.has_fresh_token(now) {
             return None;
         }
@@ -218,6 +218,10 @@ impl Sender {
 }
 
 impl Reply for Sender {
+    fn ahead(&self, request: &Request) {
+        self.outcomes.ahead(request.ticket);
+    }
+
     fn answered(&self, request: Request, answer: Result<Answer<'_>, Failure>) {
         let ticket = request.ticket;
         let judged = answer.and_then(|answer| Ok((self.judge(&answer)?, answer)));

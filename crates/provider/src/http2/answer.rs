@@ -10,6 +10,11 @@ pub(crate) trait Events<T> {
     /// The stream ended without an answer.
     fn failed(&mut self, owner: T, failure: StreamFailure);
 
+    /// An answer to this owner's request is about to be told, perhaps: what it will need may be fetched into the processor's cache.
+    fn ahead(&self, owner: &T) {
+        let _ = owner;
+    }
+
     /// The peer's SETTINGS came: `peer_limit` may have changed.
     fn settings(&mut self) {}
 

@@ -129,6 +129,12 @@ impl<T> Streams<T> {
         }
     }
 
+    /// The owner of a stream that will be needed soon, if it is there. Asked for some one after the other, all are fetched at once; later each would be waited for.
+    #[inline]
+    pub(super) fn ahead(&self, id: u32) -> Option<&T> {
+        self.ring[self.place(id)].as_ref().map(|stream| &stream.owner)
+    }
+
     /// Adds a stream, whose id is higher than all before.
     #[inline]
     pub(super) fn insert(&mut self, stream: Stream<T>) {

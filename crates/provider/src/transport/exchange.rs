@@ -25,6 +25,11 @@ pub(crate) struct Request {
 
 /// Who is told what became of the requests that [`Permit::send`] has sent.
 pub(crate) trait Reply {
+    /// An answer is about to come, see [`http2::Events::ahead`].
+    fn ahead(&self, request: &Request) {
+        let _ = request;
+    }
+
     /// Exactly once for each request, from the task that drives its connection.
     fn answered(&self, request: Request, answer: Result<Answer<'_>, Failure>);
 }

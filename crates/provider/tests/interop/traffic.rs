@@ -117,7 +117,7 @@ impl Traffic {
 
     /// Waits for a slot and sends once.
     pub(crate) async fn send(&self, token: &str) -> Outcome {
-        let slot = match self.client.try_slot() {
+        let slot = match self.client.try_slot(std::time::Instant::now()) {
             Some(slot) => slot,
             None => match self.client.slot().await {
                 Ok(slot) => slot,

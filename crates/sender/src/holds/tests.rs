@@ -67,7 +67,7 @@ impl Client for NoSlot {
         })))
     }
 
-    fn try_slot(&self) -> Option<Slot> {
+    fn try_slot(&self, _now: std::time::Instant) -> Option<Slot> {
         None
     }
 

@@ -20,19 +20,31 @@ impl Work {
         {
             return None;
         }
+        if self.pass.is_over() {
+            self.fetch_next();
+        }
         let mut pass = std::mem::take(&mut self.pass);
         let now = pass.time(|now| {
             self.must_stop().is_none()
                 && now.saturating_duration_since(self.read) < STALE
                 && !self.page.lease_too_short(now, self.thread.longest_request)
         });
-        let slot = now.and_then(|now| Some((self.free_slot(batch)?, now)));
+        let slot = now.and_then(|now| Some((self.free_slot(batch, now)?, now)));
         self.pass = pass;
         slot
     }
 
+    /// Another thread has read the next targets: fetches their tokens into this processor's cache, all at once instead of one after the other.
+    fn fetch_next(&self) {
+        for target in self.targets.iter().take(usize::from(Pass::TARGETS)) {
+            if let TargetKind::Token(token) = &target.kind {
+                std::hint::black_box(token.as_str().as_bytes().first());
+            }
+        }
+    }
+
     /// A slot that is free, with a permit, if it is this lane's turn.
-    fn free_slot(&self, batch: &Batch) -> Option<Slot> {
+    fn free_slot(&self, batch: &Batch, now: Instant) -> Option<Slot> {
         let (lane, permits) = (self.page.lane, batch.way.permits.as_ref());
         if !batch.way.concurrency.admits() || permits.is_some_and(|permits| permits.admit(lane).is_err()) {
             return None;
@@ -41,7 +53,7 @@ impl Work {
             .way
             .turnstile
             .may_pass(lane)
-            .then(|| batch.client.try_slot())
+            .then(|| batch.client.try_slot(now))
             .flatten();
         if slot.is_none()
             && let Some(permits) = permits
@@ -69,6 +81,11 @@ pub(super) struct Pass {
 impl Pass {
     /// So many targets leave within microseconds.
     const TARGETS: u8 = 32;
+
+    /// Does the next target ask?
+    fn is_over(&self) -> bool {
+        self.left == 0
+    }
 
     /// The time, if `may` was true then.
     fn time(&mut self, may: impl FnOnce(Instant) -> bool) -> Option<Instant> {

@@ -1,5 +1,6 @@
 //! RFC 9113's rules, one by one.
 
+use super::super::answer::{Answer, Events};
 use super::super::frame::{flag, kind};
 use super::super::*;
 use super::peer::*;
@@ -20,6 +21,40 @@ fn the_preface_comes_first_and_settings_are_acknowledged() {
     assert_eq!(events(&mut connection, &settings_frame(&[(3, 7)])), [Event::Settings]);
     assert_eq!(connection.peer_limit(), Some(7));
     assert_eq!(*connection.output(), [0, 0, 0, 4, 1, 0, 0, 0, 0]);
+}
+
+#[test]
+fn where_many_streams_are_open_those_that_are_answered_next_are_named_ahead() {
+    #[derive(Default)]
+    struct Order(std::cell::RefCell<Vec<(&'static str, u32)>>);
+    impl Events<u32> for Order {
+        fn ahead(&self, owner: &u32) {
+            self.0.borrow_mut().push(("ahead", *owner));
+        }
+        fn answer(&mut self, owner: u32, _: Answer<'_>) {
+            self.0.get_mut().push(("answer", owner));
+        }
+        fn failed(&mut self, owner: u32, _: StreamFailure) {
+            self.0.get_mut().push(("failed", owner));
+        }
+    }
+    let answer = |owner: u32| headers(2 * owner + 1, WHOLE_AND_END, &[(":status", "200")]);
+    // The last frame is cut off, the one before it is of a stream that is gone.
+    let bytes = [answer(7), rst(1, 8), answer(5), answer(7), answer(9)].concat();
+    for (streams, named) in [(20, false), (300, true)] {
+        let (mut connection, mut order) = (open(streams), Order::default());
+        connection.receive(&bytes[..bytes.len() - 1], &mut order).unwrap();
+        let expected = [
+            ("ahead", 7),
+            ("ahead", 5),
+            ("ahead", 7),
+            ("ahead", 9),
+            ("answer", 7),
+            ("failed", 0),
+            ("answer", 5),
+        ];
+        assert_eq!(order.0.take(), expected[if named { 0 } else { 4 }..]);
+    }
 }
 
 #[test]

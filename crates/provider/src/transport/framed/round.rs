@@ -46,6 +46,12 @@ impl<'a> Round<'a> {
 }
 
 impl Events<Flight> for Round<'_> {
+    fn ahead(&self, flight: &Flight) {
+        if let Some(reply) = &self.reply {
+            reply.ahead(&flight.request);
+        }
+    }
+
     fn answer(&mut self, flight: Flight, answer: http2::Answer<'_>) {
         self.answers += 1;
         self.connection.note_answer();

@@ -107,7 +107,7 @@ impl Sending {
     }
 
     pub(crate) async fn slot(&self) -> Result<Slot, Outcome> {
-        match self.client.try_slot() {
+        match self.client.try_slot(std::time::Instant::now()) {
             Some(slot) => Ok(slot),
             None => self.client.slot().await,
         }
