@@ -8,6 +8,7 @@
 
 mod deadlines;
 mod driver;
+mod pause;
 mod round;
 
 pub(super) use driver::{FramedDriver, open};

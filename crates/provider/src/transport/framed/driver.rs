@@ -3,13 +3,13 @@
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
-use std::sync::OnceLock;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::pause::{LONG_PAUSE, next_beat, pause};
 use super::round::Round;
 use super::{Flight, Framed};
 use crate::http2::{self, Events, ProtocolError, StreamFailure};
@@ -23,18 +23,6 @@ use crate::transport::pool::Pool;
 const READ: usize = 32 << 10;
 /// So many reads, then the other tasks of the thread have their turn.
 const READS: usize = 16;
-/// A round that finds fewer answers than this, while more than `BUSY` streams are open, is followed by a pause.
-const FEW: usize = 16;
-const BUSY: usize = 64;
-/// How long answers may collect.
-const PAUSE: Duration = Duration::from_millis(1);
-/// The same where a round finds less than this part of what is open: an answer takes many rounds, and some milliseconds more are little beside that.
-const SLOW: usize = 12;
-const LONG_PAUSE: Duration = Duration::from_millis(4);
-/// The same where an answer is seen to take longer than [`SLOW_ANSWER`].
-const LONGEST_PAUSE: Duration = Duration::from_millis(8);
-const SLOW_ANSWER: Duration = Duration::from_millis(40);
-
 /// The other half: whoever runs it moves the bytes.
 pub(in crate::transport) struct FramedDriver {
     io: Box<dyn Duplex>,
@@ -352,31 +340,6 @@ impl Drop for FramedDriver {
     }
 }
 
-/// How long answers should collect after a round that has found so many, with so many streams open. `last` = the pause before that round, zero if there was none.
-fn pause(last: Duration, answers: usize, open: usize) -> Option<Duration> {
-    if answers == 0 || open <= BUSY {
-        return None;
-    }
-    // If an answer takes so long, a pause brings this part of what is open, or less.
-    let takes_long = answers as u128 * SLOW_ANSWER.as_millis() < open as u128 * last.as_millis();
-    if last >= LONG_PAUSE && takes_long {
-        return Some(LONGEST_PAUSE);
-    }
-    if answers * SLOW < open {
-        return Some(LONG_PAUSE);
-    }
-    (answers < FEW).then_some(PAUSE)
-}
-
-/// When the next pause of this length ends. All connections' end at once, so that the thread wakes up once for all of them.
-fn next_beat(pause: Duration) -> Instant {
-    static FIRST: OnceLock<Instant> = OnceLock::new();
-    let now = Instant::now();
-    let first = *FIRST.get_or_init(|| now);
-    let over = now.duration_since(first).as_nanos() % pause.as_nanos();
-    now + pause - Duration::from_nanos(u64::try_from(over).unwrap_or(0))
-}
-
 fn end(e: io::Error, connection: &Connection) -> End {
     if e.kind() == io::ErrorKind::UnexpectedEof && connection.in_use.get() == 0 {
         return End::Closed;
@@ -403,38 +366,4 @@ fn poll_read(io: &mut Box<dyn Duplex>, buffer: &mut [u8], cx: &mut Context<'_>) 
 
 fn broken(e: ProtocolError) -> io::Error {
     io::Error::other(e)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn answers_collect_where_few_come_at_a_time_of_many_that_are_open() {
-        let none = Duration::ZERO;
-        let cases = [
-            // At once, or hardly any open: nobody waits.
-            ((none, 0, 1_000), None),
-            ((none, 3, 64), None),
-            ((none, 100, 100), None),
-            ((none, 16, 100), None),
-            ((none, 9, 100), Some(PAUSE)),
-            ((none, 8, 100), Some(LONG_PAUSE)),
-            ((none, 83, 1_000), Some(LONG_PAUSE)),
-            ((none, 84, 1_000), None),
-            ((PAUSE, 1, 1_000), Some(LONG_PAUSE)),
-            // A tenth in 4 ms, or a fifth in 8: it takes 40 ms.
-            ((LONG_PAUSE, 99, 1_000), Some(LONGEST_PAUSE)),
-            ((LONG_PAUSE, 100, 1_000), None),
-            ((LONGEST_PAUSE, 199, 1_000), Some(LONGEST_PAUSE)),
-            ((LONGEST_PAUSE, 200, 1_000), None),
-        ];
-        for ((last, answers, open), expected) in cases {
-            assert_eq!(
-                pause(last, answers, open),
-                expected,
-                "{answers} of {open} after {last:?}"
-            );
-        }
-    }
 }
