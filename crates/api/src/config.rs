@@ -1,6 +1,7 @@
 //! The section `[api]`.
 
 use secrecy::{ExposeSecret, SecretString};
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// The section `[api]`.
@@ -82,6 +83,13 @@ fn keys<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SecretString>,
     }
     Ok(match Keys::deserialize(deserializer)? {
         Keys::List(keys) => keys,
+        // Or the brackets would be part of a key that nobody sends.
+        Keys::Text(text) if text.expose_secret().trim_start().starts_with(['[', '"', '\'']) => {
+            return Err(D::Error::custom(
+                "expected keys separated by commas, got what begins with a bracket or a quotation mark \
+                 (an environment variable holds the keys alone)",
+            ));
+        }
         Keys::Text(text) => {
             let parts = text.expose_secret().split(',').map(str::trim);
             parts.filter(|key| !key.is_empty()).map(SecretString::from).collect()
@@ -120,6 +128,17 @@ mod tests {
         assert_eq!(keys_of(r#"{"keys": ["a", "b"]}"#), ["a", "b"]);
         assert_eq!(keys_of(r#"{"keys": "a, b,"}"#), ["a", "b"]);
         assert_eq!(keys_of(r#"{"keys": ""}"#), [""; 0]);
+        for text in [
+            r#"{"keys": "[\"a\"]"}"#,
+            r#"{"keys": " \"a\",\"b\""}"#,
+            r#"{"keys": "'a'"}"#,
+        ] {
+            let problem = serde_json::from_str::<Config>(text).unwrap_err();
+            assert!(
+                problem.to_string().starts_with("expected keys separated by commas"),
+                "{problem}"
+            );
+        }
         let problem = serde_json::from_str::<Config>(r#"{"keys": 5}"#).unwrap_err();
         assert!(problem.to_string().contains("expected a list of texts"));
     }
