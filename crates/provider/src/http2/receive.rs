@@ -11,7 +11,7 @@ const MAX_ACKS: u32 = 1_000;
 
 /// So many frames are looked at ahead: an answer has two.
 const AHEAD: usize = 32;
-/// With fewer streams open, all of them are in the processor's cache.
+/// Fewer streams, and what hangs on each of them, about fill the processor's first cache: they are mostly found there.
 const COLD: usize = 256;
 
 /// Frames without content that one answer may have.

@@ -1,5 +1,7 @@
 //! How many requests are open, and what becomes of one without harm to the others.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use bugle_model::{Outcome, Period};
@@ -80,6 +82,57 @@ fn a_limit_that_is_lowered_and_raised_again_is_obeyed() {
         peer.release();
         assert!(sending.await.unwrap().iter().all(is_accepted));
         assert_eq!((peer.violations.get(), peer.most_open.get()), (0, 50));
+    });
+}
+
+/// With few answers at a time and many streams open the connection is read after pauses, and nothing that arrives meanwhile wakes its driver.
+#[test]
+fn answers_that_trickle_in_are_all_heard_and_so_are_the_last_one_and_the_end_of_the_connection() {
+    run(async {
+        let (peer, file) = start(None).await;
+        peer.script(|token| if token == "last" { Act::Cut } else { Act::Hold });
+        let mut config = config(&peer.url(), &file);
+        // No ping and no deadline wakes the driver either.
+        (config.ping_after, config.request_timeout) = (Period::millis(40_000), Period::millis(40_000));
+        config.streams = 500;
+        let fcm = client(&config);
+        let outcomes = Rc::<RefCell<Vec<Outcome>>>::default();
+        for n in 0..400 {
+            let (fcm, outcomes) = (fcm.clone(), Rc::clone(&outcomes));
+            spawn_local(async move {
+                let outcome = fcm.send(&format!("t{n}")).await;
+                outcomes.borrow_mut().push(outcome);
+            });
+        }
+        let heard = || outcomes.borrow().len();
+        until("all are open", || peer.open.get() == 400).await;
+        for _ in 0..50 {
+            peer.release_some(5);
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
+        until("all of them are heard", || heard() == 250).await;
+        peer.release_some(1);
+        until("so is one alone", || heard() == 251).await;
+        for _ in 0..10 {
+            peer.release_some(3);
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
+        let cut = tokio::time::timeout(Duration::from_secs(20), fcm.send("last"));
+        let cut = cut.await.expect("the end is seen");
+        until("nobody is left without an outcome", || heard() == 400).await;
+        assert!(outcomes.borrow()[..281].iter().all(is_accepted));
+        for outcome in outcomes.borrow()[281..].iter().chain([&cut]) {
+            assert!(
+                matches!(
+                    outcome,
+                    Outcome::Transient {
+                        reason: "connection lost",
+                        ..
+                    }
+                ),
+                "{outcome:?}"
+            );
+        }
     });
 }
 

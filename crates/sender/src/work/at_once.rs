@@ -8,6 +8,9 @@ use bugle_provider::Slot;
 use super::{Mode, STALE, Work};
 use crate::delivery::Batch;
 
+/// The tokens of so many targets are fetched together.
+const FETCH: usize = 32;
+
 impl Work {
     /// A slot for a target that goes the way of the one before it, if nothing stands in its way: what [`Work::step`] finds out, without waiting.
     pub(super) fn at_once(&mut self, target: &Target) -> Option<(Slot, Instant)> {
@@ -20,7 +23,7 @@ impl Work {
         {
             return None;
         }
-        if self.pass.is_over() {
+        if self.targets.len().is_multiple_of(FETCH) {
             self.fetch_next();
         }
         let mut pass = std::mem::take(&mut self.pass);
@@ -36,7 +39,7 @@ impl Work {
 
     /// Another thread has read the next targets: fetches their tokens into this processor's cache, all at once instead of one after the other.
     fn fetch_next(&self) {
-        for target in self.targets.iter().take(usize::from(Pass::TARGETS)) {
+        for target in self.targets.iter().take(FETCH) {
             if let TargetKind::Token(token) = &target.kind {
                 std::hint::black_box(token.as_str().as_bytes().first());
             }
@@ -81,11 +84,6 @@ pub(super) struct Pass {
 impl Pass {
     /// So many targets leave within microseconds.
     const TARGETS: u8 = 32;
-
-    /// Does the next target ask?
-    fn is_over(&self) -> bool {
-        self.left == 0
-    }
 
     /// The time, if `may` was true then.
     fn time(&mut self, may: impl FnOnce(Instant) -> bool) -> Option<Instant> {

@@ -47,7 +47,8 @@ pub(crate) enum Act {
 #[derive(Clone, Copy)]
 enum Order {
     Limit(u32),
-    Release,
+    /// Of each connection so many.
+    Release(usize),
     Freeze,
     GoAway,
 }
@@ -141,7 +142,12 @@ impl Peer {
 
     /// Accepts what is held.
     pub(crate) fn release(&self) {
-        self.order(Order::Release);
+        self.order(Order::Release(usize::MAX));
+    }
+
+    /// Accepts so many of those that are held longest, on each connection.
+    pub(crate) fn release_some(&self, count: usize) {
+        self.order(Order::Release(count));
     }
 
     /// From now on nothing is read or written, on the connections that stand.
@@ -207,7 +213,7 @@ impl Connection {
                 biased;
                 order = self.orders.recv() => match order.unwrap() {
                     Order::Limit(limit) => self.announce(Some(limit)).await?,
-                    Order::Release => self.release().await?,
+                    Order::Release(count) => self.release(count).await?,
                     Order::Freeze => std::future::pending().await,
                     Order::GoAway => self.go_away(self.latest).await?,
                 },
@@ -339,12 +345,13 @@ impl Connection {
         self.write(GOAWAY, 0, 0, &payload).await
     }
 
-    async fn release(&mut self) -> io::Result<()> {
+    async fn release(&mut self, count: usize) -> io::Result<()> {
         for id in self
             .streams
             .iter()
             .filter(|(_, s)| s.held)
             .map(|(id, _)| *id)
+            .take(count)
             .collect::<Vec<_>>()
         {
             self.accept(id).await?;
