@@ -1,13 +1,18 @@
 //! The one thread that writes, and group commit.
 //!
-//! Jobs wait in an [`Inbox`]. The writer takes what has arrived during its last commit, runs each job under a savepoint in one
+//! Jobs wait in an [`Inbox`]. The writer takes what has arrived during its last commit, runs one job after the other in one
 //! transaction, commits, and only then publishes what the jobs had to say (pages to hand over, closures) and answers their
 //! callers. So one fsync serves many callers and nobody waits for company.
+//!
+//! Hardly any job fails after it has changed something, and a savepoint for each would copy every page that it touches: a fifth of
+//! the writer's time. So there are none until one does fail. Then the transaction is rolled back and its jobs run again, each
+//! under a savepoint; that is why a job may run twice, and why all that it does must be undone by a rollback (or wait for
+//! [`Tx::after_commit`]).
 //!
 //! Invariants:
 //!
 //! - an answer `Ok` follows a commit; an answer `Err` changed nothing;
-//! - a job that fails or panics is rolled back to its savepoint, its neighbours live;
+//! - a job that fails or panics leaves nothing, its neighbours live;
 //! - nothing is published that was not committed, and it is published whether or not the caller still listens.
 
 mod group;
@@ -79,14 +84,14 @@ struct Queued {
 
 /// A job with its caller, its type of answer hidden.
 trait Call: Send {
-    /// Runs the job and keeps its answer. `false` = it failed and must be rolled back.
+    /// Runs the job and keeps its answer, in place of one from a transaction that was rolled back. `false` = it failed, and what it has done must be undone.
     fn run(&mut self, tx: &Tx<'_>) -> bool;
     /// Answers the caller. `lost` = the transaction did not come to pass, for this reason.
     fn answer(self: Box<Self>, lost: Option<&Arc<dyn std::error::Error + Send + Sync>>);
 }
 
 struct Calling<T, F> {
-    job: Option<F>,
+    job: F,
     answer: Option<Result<T>>,
     caller: oneshot::Sender<Result<T>>,
 }
@@ -96,10 +101,9 @@ struct Calling<T, F> {
 #[error("the transaction was not committed")]
 struct NotCommitted(#[source] Arc<dyn std::error::Error + Send + Sync>);
 
-impl<T: Send, F: FnOnce(&Tx<'_>) -> Result<T> + Send> Call for Calling<T, F> {
+impl<T: Send, F: FnMut(&Tx<'_>) -> Result<T> + Send> Call for Calling<T, F> {
     fn run(&mut self, tx: &Tx<'_>) -> bool {
-        let Some(job) = self.job.take() else { return false };
-        let answer = catch_unwind(AssertUnwindSafe(|| job(tx))).unwrap_or_else(|_| {
+        let answer = catch_unwind(AssertUnwindSafe(|| (self.job)(tx))).unwrap_or_else(|_| {
             tracing::error!("a write panicked and was rolled back");
             Err(Error::Unavailable("the write panicked".into()))
         });
@@ -139,17 +143,17 @@ impl Writer {
 
     /// Runs a job in the current group's transaction and resolves after the commit.
     ///
-    /// Once the job is queued it runs to its end, even if this future is dropped. `urgent` jobs go first: they are for
+    /// Once the job is queued it runs to its end, even if this future is dropped; after a neighbour's failure it runs twice. `urgent` jobs go first: they are for
     /// writes of one row that somebody waits for.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         urgent: bool,
         cost: Cost,
-        job: impl FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
+        job: impl FnMut(&Tx<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (caller, answer) = oneshot::channel();
         let call = Box::new(Calling {
-            job: Some(job),
+            job,
             answer: None,
             caller,
         });

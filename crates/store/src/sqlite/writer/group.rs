@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use rusqlite::Connection;
 
+use super::tx::Mark;
 use super::{Call, Cost, Queued, Tx};
 use crate::{Handover, metrics};
 
@@ -22,6 +23,8 @@ pub(super) struct Group<'a> {
     ran: Vec<Box<dyn Call>>,
     cost: Cost,
     urgent: bool,
+    /// Each job has a savepoint: one has failed.
+    careful: bool,
 }
 
 impl<'a> Group<'a> {
@@ -33,6 +36,7 @@ impl<'a> Group<'a> {
             ran: Vec::new(),
             cost: Cost::default(),
             urgent: false,
+            careful: false,
         })
     }
 
@@ -45,22 +49,43 @@ impl<'a> Group<'a> {
             && self.cost.removals.saturating_add(queued.cost.removals) <= MAX_REMOVALS
     }
 
-    /// Runs a job under a savepoint. An error says that the whole group is lost; the job's own failure is not one.
+    /// Runs a job. An error says that the whole group is lost; the job's own failure is not one.
     pub(super) fn run(&mut self, queued: Queued) -> rusqlite::Result<()> {
-        let Queued { urgent, cost, mut call } = queued;
+        let Queued { urgent, cost, call } = queued;
         self.urgent |= urgent;
         self.cost.rows = self.cost.rows.saturating_add(cost.rows);
         self.cost.removals = self.cost.removals.saturating_add(cost.removals);
-        let mark = self.tx.mark();
-        if let Err(error) = self.step("SAVEPOINT job") {
-            self.ran.push(call);
-            return Err(error);
-        }
-        let worked = call.run(&self.tx);
         self.ran.push(call);
-        // A full disk or an I/O error makes SQLite roll back everything, not only the statement: the savepoint is gone then
-        // and what follows fails.
-        if !worked {
+        let job = self.ran.len() - 1;
+        if self.careful {
+            return self.run_under_savepoint(job);
+        }
+        let (mark, changes) = (self.tx.mark(), self.conn.total_changes());
+        if self.ran[job].run(&self.tx) {
+            return Ok(());
+        }
+        self.tx.forget_since(mark);
+        // Most refuse before they change anything. A full disk or an I/O error makes SQLite roll back the whole transaction.
+        if self.conn.total_changes() == changes && !self.conn.is_autocommit() {
+            return Ok(());
+        }
+        self.repeat()
+    }
+
+    /// Undoes everything and runs all jobs again, each under a savepoint.
+    fn repeat(&mut self) -> rusqlite::Result<()> {
+        self.careful = true;
+        // Fails if there is no transaction any more.
+        self.step("ROLLBACK")?;
+        self.tx.forget_since(Mark::default());
+        self.step("BEGIN IMMEDIATE")?;
+        (0..self.ran.len()).try_for_each(|job| self.run_under_savepoint(job))
+    }
+
+    fn run_under_savepoint(&mut self, job: usize) -> rusqlite::Result<()> {
+        let mark = self.tx.mark();
+        self.step("SAVEPOINT job")?;
+        if !self.ran[job].run(&self.tx) {
             self.tx.forget_since(mark);
             self.step("ROLLBACK TO job")?;
         }

@@ -69,10 +69,11 @@ impl Fixture {
     async fn gate(&self) -> mpsc::Sender<()> {
         let (open, opened) = mpsc::channel::<()>();
         let (inside, is_inside) = tokio::sync::oneshot::channel();
+        let mut inside = Some(inside);
         let writer = Arc::clone(&self.writer);
         tokio::spawn(async move {
             let job = move |_: &Tx<'_>| {
-                inside.send(()).unwrap();
+                inside.take().unwrap().send(()).unwrap();
                 let _ = opened.recv();
                 Ok(())
             };
@@ -87,7 +88,7 @@ impl Fixture {
         &self,
         urgent: bool,
         cost: Cost,
-        job: impl FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
+        job: impl FnMut(&Tx<'_>) -> Result<T> + Send + 'static,
     ) -> tokio::task::JoinHandle<Result<T>> {
         let writer = Arc::clone(&self.writer);
         let before = self.writer.inbox.len();
@@ -179,6 +180,47 @@ async fn a_panicking_job_hurts_no_neighbour_and_leaves_nothing() {
     after.await.unwrap().unwrap();
     assert_eq!(count(&f.other), 2);
     f.writer.run(false, Cost::rows(1), |tx| insert(tx, 4)).await.unwrap();
+}
+
+/// Queues a neighbour, a job that fails (having changed something or not) and another neighbour, each with a row and a page to hand over. Answers how often the neighbours ran.
+async fn runs_beside_a_failure(f: &Fixture, changes: bool) -> usize {
+    let gate = f.gate().await;
+    let runs = Arc::new(Mutex::new(0));
+    let neighbour = |x: i64| {
+        let runs = Arc::clone(&runs);
+        move |tx: &Tx<'_>| {
+            *runs.lock().unwrap() += 1;
+            tx.hand_over(page(x));
+            insert(tx, x)
+        }
+    };
+    let before = f.queue(false, Cost::rows(1), neighbour(1)).await;
+    let failing = move |tx: &Tx<'_>| -> Result<()> {
+        tx.hand_over(page(2));
+        if changes {
+            insert(tx, 2)?;
+        }
+        Err(Error::Unavailable("refused".into()))
+    };
+    let failing = f.queue(false, Cost::rows(1), failing).await;
+    let after = f.queue(false, Cost::rows(1), neighbour(3)).await;
+    drop(gate);
+    before.await.unwrap().unwrap();
+    assert!(matches!(failing.await.unwrap(), Err(Error::Unavailable(e)) if e.to_string() == "refused"));
+    after.await.unwrap().unwrap();
+    assert_eq!(count(&f.other), 2);
+    assert_eq!(f.recorder.heard(), ["pages [1, 3] at 2 rows"]);
+    *runs.lock().unwrap()
+}
+
+#[tokio::test]
+async fn who_refuses_before_anything_is_changed_costs_nobody_a_second_run() {
+    assert_eq!(runs_beside_a_failure(&Fixture::new(), false).await, 2);
+}
+
+#[tokio::test]
+async fn who_fails_in_the_middle_makes_those_before_run_again_and_their_pages_go_out_once() {
+    assert_eq!(runs_beside_a_failure(&Fixture::new(), true).await, 3);
 }
 
 #[tokio::test]

@@ -21,8 +21,8 @@ struct Outbox {
     after_commit: Vec<Box<dyn FnOnce() + Send>>,
 }
 
-/// How far the outbox was filled when a job began.
-#[derive(Clone, Copy)]
+/// How far the outbox was filled when a job began; by default, not at all.
+#[derive(Clone, Copy, Default)]
 pub(super) struct Mark {
     pages: usize,
     legs: bool,
