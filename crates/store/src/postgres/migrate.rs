@@ -91,11 +91,13 @@ async fn apply(conn: &mut PgConnection, migrations: &[&'static str]) -> Result<(
     let done = had(conn, migrations.len()).await?;
     for (number, sql) in migrations.iter().enumerate().skip(done) {
         let mut tx = conn.begin().await?;
-        sqlx::raw_sql(
-            "CREATE TABLE IF NOT EXISTS bugle_migrations (version bigint PRIMARY KEY, at timestamptz NOT NULL DEFAULT now())",
-        )
-        .execute(&mut *tx)
-        .await?;
+        if number == 0 {
+            sqlx::raw_sql(
+                "CREATE TABLE IF NOT EXISTS bugle_migrations (version bigint PRIMARY KEY, at timestamptz NOT NULL DEFAULT now())",
+            )
+            .execute(&mut *tx)
+            .await?;
+        }
         sqlx::raw_sql(*sql).execute(&mut *tx).await?;
         sqlx::query("INSERT INTO bugle_migrations (version) VALUES ($1)")
             .bind(i64::try_from(number + 1).unwrap_or(i64::MAX))
