@@ -6,7 +6,7 @@
 //!
 //! Hardly any job fails after it has changed something, and a savepoint for each would copy every page that it touches: a fifth of
 //! the writer's time. So there are none until one does fail. Then the transaction is rolled back and its jobs run again, each
-//! under a savepoint; that is why a job may run twice, and why all that it does must be undone by a rollback (or wait for
+//! under a savepoint; that is why a job may run twice, is a `Fn`, and does nothing but what a rollback undoes (or what waits for
 //! [`Tx::after_commit`]).
 //!
 //! Invariants:
@@ -101,7 +101,7 @@ struct Calling<T, F> {
 #[error("the transaction was not committed")]
 struct NotCommitted(#[source] Arc<dyn std::error::Error + Send + Sync>);
 
-impl<T: Send, F: FnMut(&Tx<'_>) -> Result<T> + Send> Call for Calling<T, F> {
+impl<T: Send, F: Fn(&Tx<'_>) -> Result<T> + Send> Call for Calling<T, F> {
     fn run(&mut self, tx: &Tx<'_>) -> bool {
         let answer = catch_unwind(AssertUnwindSafe(|| (self.job)(tx))).unwrap_or_else(|_| {
             tracing::error!("a write panicked and was rolled back");
@@ -143,13 +143,13 @@ impl Writer {
 
     /// Runs a job in the current group's transaction and resolves after the commit.
     ///
-    /// Once the job is queued it runs to its end, even if this future is dropped; after a neighbour's failure it runs twice. `urgent` jobs go first: they are for
-    /// writes of one row that somebody waits for.
+    /// Once the job is queued it runs to its end, even if this future is dropped; after a neighbour's failure it runs twice.
+    /// `urgent` jobs go first: they are for writes of one row that somebody waits for.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         urgent: bool,
         cost: Cost,
-        job: impl FnMut(&Tx<'_>) -> Result<T> + Send + 'static,
+        job: impl Fn(&Tx<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (caller, answer) = oneshot::channel();
         let call = Box::new(Calling {

@@ -69,11 +69,11 @@ impl Fixture {
     async fn gate(&self) -> mpsc::Sender<()> {
         let (open, opened) = mpsc::channel::<()>();
         let (inside, is_inside) = tokio::sync::oneshot::channel();
-        let mut inside = Some(inside);
+        let inside = Mutex::new(Some(inside));
         let writer = Arc::clone(&self.writer);
         tokio::spawn(async move {
             let job = move |_: &Tx<'_>| {
-                inside.take().unwrap().send(()).unwrap();
+                inside.lock().unwrap().take().unwrap().send(()).unwrap();
                 let _ = opened.recv();
                 Ok(())
             };
@@ -88,7 +88,7 @@ impl Fixture {
         &self,
         urgent: bool,
         cost: Cost,
-        job: impl FnMut(&Tx<'_>) -> Result<T> + Send + 'static,
+        job: impl Fn(&Tx<'_>) -> Result<T> + Send + 'static,
     ) -> tokio::task::JoinHandle<Result<T>> {
         let writer = Arc::clone(&self.writer);
         let before = self.writer.inbox.len();
